@@ -1,0 +1,258 @@
+"""Where requests come in: start, raise, steer, purge, wait.
+
+A request is answered once what it changed is durable. It stays open until then, so after a fault of the lane it is
+either answered (its batch had landed) or done again from the beginning; a name made for it is kept on it. Limits hold
+here and nowhere behind: what is inside is never refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from perdure.core.errors import (
+    HostStopping,
+    InstanceEnded,
+    InstanceExists,
+    InstanceNotFound,
+    Overloaded,
+    PerdureError,
+    UnknownFunction,
+    WrongStatus,
+)
+from perdure.core.events import Control, EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
+from perdure.core.failures import unknown_function
+from perdure.core.ids import check_instance_id, check_name
+from perdure.core.protocols import Reply, StartRequest
+from perdure.core.state import ENDED, InstanceRow
+from perdure.engine.instances import Instance
+
+if TYPE_CHECKING:
+    from perdure.engine.engine import Engine
+
+log = logging.getLogger("perdure.engine")
+
+
+class Request:
+    """`made` is what was made for it at the first try (an instance id, say) and is kept for the next."""
+
+    __slots__ = ("made", "reply", "run")
+
+    def __init__(self, run: Callable[[Request], object], reply: Reply) -> None:
+        self.run = run
+        self.reply = reply
+        self.made: Any = None
+
+
+class Doors:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: dict[Request, None] = {}
+        self._waiters: dict[str, list[Reply]] = {}
+        self._let_in = False
+        self._stopping = False
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    # --- coming and going --------------------------------------------------------------------------------------------
+
+    def submit(self, run: Callable[[Request], object], reply: Reply) -> None:
+        request = Request(run, reply)
+        if self._stopping:
+            self.answer(request, HostStopping("The host is stopping; it takes nothing new."))
+            return
+        self._open[request] = None
+        if self._let_in:
+            self._run(request)
+
+    def answer(self, request: Request, result: Any) -> None:
+        self._open.pop(request, None)
+        try:
+            request.reply(result)
+        except Exception:  # a caller that hung up must not stop the others' answers
+            log.warning("an answer could not be handed over", exc_info=True)
+
+    def answer_when_durable(self, request: Request, result: Any) -> None:
+        self._engine.lane.batch.requests.append((request, result))
+        self._engine.schedule_pump()
+
+    def shut(self) -> None:
+        """The lane has ended; requests wait."""
+        self._let_in = False
+
+    def let_in(self) -> None:
+        """The lane is there; everything open is done, again if need be."""
+        self._let_in = True
+        for request in list(self._open):
+            if request in self._open:
+                self._run(request)
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def refuse_all(self) -> None:
+        """The engine is gone."""
+        for request in list(self._open):
+            self.answer(request, HostStopping("The host has stopped."))
+        for replies in self._waiters.values():
+            for reply in replies:
+                self.answer(Request(_nothing, reply), HostStopping("The host has stopped."))
+        self._waiters.clear()
+
+    def _run(self, request: Request) -> None:
+        try:
+            request.run(request)
+        except PerdureError as error:
+            self.answer(request, error)
+
+    # --- the requests ------------------------------------------------------------------------------------------------
+
+    def start(self, start: StartRequest, reply: Reply) -> None:
+        self.submit(lambda request: self._start(request, start), reply)
+
+    def raise_event(self, instance_id: str, event: EventRaised, reply: Reply) -> None:
+        def run(request: Request) -> None:
+            check_name(event.name, "The event name")
+            self._check_load()
+            self._with(request, instance_id, deliver)
+
+        def deliver(request: Request, instance: Instance) -> None:
+            self._refuse_ended(instance)
+            self._engine.deliver(self._engine.make_mail(instance.key, 0, event))
+            self.answer_when_durable(request, None)
+
+        self.submit(run, reply)
+
+    def control(self, instance_id: str, event: Control, reply: Reply) -> None:
+        def act(request: Request, instance: Instance) -> None:
+            self._refuse_ended(instance)
+            state = instance.state
+            assert state is not None
+            match event:
+                case ExecutionSuspended():
+                    if state.status == "Suspended":
+                        raise WrongStatus("suspend", instance_id, state.status)
+                case ExecutionResumed():
+                    if not state.held:
+                        raise WrongStatus("resume", instance_id, state.status)
+                case ExecutionTerminated():
+                    pass
+            self._engine.deliver(self._engine.make_mail(instance.key, 0, event))
+            self.answer_when_durable(request, None)
+
+        self.submit(lambda request: self._with(request, instance_id, act), reply)
+
+    def purge(self, instance_id: str, reply: Reply) -> None:
+        def purge(request: Request, instance: Instance) -> None:
+            engine, state = self._engine, instance.state
+            assert state is not None
+            if not state.ended:
+                raise WrongStatus("purge", instance_id, state.status)
+            if instance.busy or instance.last_batch > engine.lane.durable:
+                engine.lane.batch.after.append(lambda: self._run_again(request))
+                engine.schedule_pump()
+                return
+            engine.purge(instance)
+            self.answer_when_durable(request, None)
+
+        self.submit(lambda request: self._with(request, instance_id, purge), reply)
+
+    def wait(self, instance_id: str, reply: Reply) -> None:
+        """Answered with the row once the instance has ended and that is durable."""
+
+        def watch(request: Request, instance: Instance) -> None:
+            row = instance.committed
+            if row is not None and row.status in ENDED:
+                self.answer(request, row)
+            else:
+                self._open.pop(request, None)
+                self._waiters.setdefault(instance_id, []).append(request.reply)
+
+        self.submit(lambda request: self._with(request, instance_id, watch), reply)
+
+    def stop_waiting(self, instance_id: str, reply: Reply) -> None:
+        replies = self._waiters.get(instance_id, [])
+        if reply in replies:
+            replies.remove(reply)
+            if not replies:
+                del self._waiters[instance_id]
+
+    def ended(self, row: InstanceRow) -> None:
+        """It is durable that this instance has ended."""
+        for reply in self._waiters.pop(row.id, ()):
+            self.answer(Request(_nothing, reply), row)
+
+    # --- behind them -------------------------------------------------------------------------------------------------
+
+    def _start(self, request: Request, start: StartRequest) -> None:
+        engine = self._engine
+        check_name(start.name, "The orchestrator's name")
+        if not engine.orchestrators.knows(start.name):
+            raise UnknownFunction(unknown_function(start.name, "orchestrator", engine.orchestrators.names()))
+        self._check_load()
+        if start.instance_id is None:
+            if request.made is None:
+                request.made = f"{engine.runtime.random_bits(128):032x}"
+            engine.create(request.made, start.name, start.version, start.input, None, start.request_id)
+            self.answer_when_durable(request, request.made)
+            return
+        instance_id = check_instance_id(start.instance_id)
+
+        def decide(instance: Instance | None) -> None:
+            if instance is None:
+                engine.create(instance_id, start.name, start.version, start.input, None, start.request_id)
+            else:
+                state = instance.state
+                assert state is not None
+                if start.request_id is not None and state.request_id == start.request_id:
+                    self.answer_when_durable(request, instance_id)
+                    return
+                if not state.ended:
+                    raise InstanceExists(state.status)
+                engine.restart(instance, start.name, start.version, start.input, None, start.request_id)
+            self.answer_when_durable(request, instance_id)
+
+        engine.resolve(instance_id, self._guarded(request, decide))
+
+    def _with(self, request: Request, instance_id: str, act: Callable[[Request, Instance], None]) -> None:
+        def found(instance: Instance | None) -> None:
+            if instance is None:
+                raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
+            act(request, instance)
+
+        self._engine.resolve(instance_id, self._guarded(request, found))
+
+    def _guarded(
+        self, request: Request, call: Callable[[Instance | None], None]
+    ) -> Callable[[Instance | None], None]:
+        def guarded(instance: Instance | None) -> None:
+            if request not in self._open:
+                return
+            try:
+                call(instance)
+            except PerdureError as error:
+                self.answer(request, error)
+
+        return guarded
+
+    def _run_again(self, request: Request) -> None:
+        if request in self._open:
+            self._run(request)
+
+    def _refuse_ended(self, instance: Instance) -> None:
+        state = instance.state
+        assert state is not None
+        if state.ended:
+            raise InstanceEnded(state.id, state.status)
+
+    def _check_load(self) -> None:
+        engine = self._engine
+        if engine.ready_count + engine.desk.queued > engine.settings.backlog or self.open_count > engine.settings.backlog:
+            raise Overloaded("Too much work is waiting in this host; try again in a moment.")
+
+
+def _nothing(_: Request) -> None:
+    return None

@@ -1,0 +1,174 @@
+"""Instances in memory, and the messages on their way to them.
+
+What is held here is a cache: a fault of the lane drops all of it, and it is read again from the store. An instance is
+`pinned` while a turn of it is not durable, because the store does not yet have what its state says.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+
+from perdure.core.events import CONTROLS, ExecutionTerminated, Received, TurnRecord
+from perdure.core.protocols import Session
+from perdure.core.state import InstanceRow, InstanceState
+
+
+class Mail:
+    """A message to an instance.
+
+    `execution` 0 meets whatever execution is current. `row`: an inbox row holds it (or will, with the commit under
+    way). `backed`: something else in the store brings it again after a fault, a timer or the history, so it needs no
+    row. `activity`: the (execution, task id) whose result it brings.
+    """
+
+    __slots__ = ("activity", "backed", "control", "event", "execution", "id", "row", "target", "waited")
+
+    def __init__(
+        self,
+        id: int,
+        target: int,
+        execution: int,
+        event: Received,
+        *,
+        row: bool = False,
+        backed: bool = False,
+        activity: tuple[int, int] | None = None,
+    ) -> None:
+        self.id = id
+        self.target = target
+        self.execution = execution
+        self.event = event
+        self.control = isinstance(event, CONTROLS)
+        self.row = row
+        self.backed = backed
+        self.activity = activity
+        self.waited = False
+
+
+class Instance:
+    """One instance in memory.
+
+    `state` is None while it is being read. `records` is the history that a session still has to be brought through.
+    `row` is what was last gathered for the store, `committed` what is durable; clients read nothing else. While `side`
+    is a list, the inbox is being read for this instance, and what arrives meanwhile waits there.
+    """
+
+    __slots__ = (
+        "busy",
+        "committed",
+        "id",
+        "key",
+        "last_batch",
+        "mailbox",
+        "on_load",
+        "queued",
+        "records",
+        "reset",
+        "row",
+        "session",
+        "side",
+        "state",
+    )
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.id: str | None = None
+        self.state: InstanceState | None = None
+        self.row: InstanceRow | None = None
+        self.committed: InstanceRow | None = None
+        self.mailbox: deque[Mail] = deque()
+        self.session: Session | None = None
+        self.records: Sequence[TurnRecord] = ()
+        self.busy = False
+        self.queued = False
+        self.reset = False
+        self.side: list[Mail] | None = None
+        self.last_batch = 0
+        self.on_load: list[Callable[[Instance | None], object]] = []
+
+    @property
+    def wants_turn(self) -> bool:
+        state = self.state
+        return state is not None and self.side is None and (bool(self.mailbox) or (bool(state.unrun) and not state.held))
+
+    def take(self, limit: int) -> list[Mail]:
+        """The next messages for one turn: a control message alone, or what comes before the next one.
+
+        A terminate overtakes everything while no code of the execution has run, and a held instance is reached by
+        control messages only.
+        """
+        mailbox, state = self.mailbox, self.state
+        assert state is not None
+        if not mailbox:
+            return []
+        if mailbox[0].control:
+            return [mailbox.popleft()]
+        if state.status == "Pending" or state.held:
+            for mail in mailbox:
+                if isinstance(mail.event, ExecutionTerminated) or (state.held and mail.control):
+                    mailbox.remove(mail)
+                    return [mail]
+            if state.held:
+                return []
+        taken: list[Mail] = []
+        while mailbox and len(taken) < limit and not mailbox[0].control:
+            taken.append(mailbox.popleft())
+        return taken
+
+    def put_back(self, mails: Sequence[Mail]) -> None:
+        self.mailbox.extendleft(reversed(mails))
+
+
+class InstanceTable:
+    """Instances by key and by id, in order of use."""
+
+    def __init__(self) -> None:
+        self._by_key: OrderedDict[int, Instance] = OrderedDict()
+        self._by_id: dict[str, Instance] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(self._by_key.values())
+
+    def get(self, key: int) -> Instance | None:
+        return self._by_key.get(key)
+
+    def find(self, id: str) -> Instance | None:
+        """May be called from any thread."""
+        return self._by_id.get(id)
+
+    def add(self, instance: Instance) -> None:
+        self._by_key[instance.key] = instance
+        if instance.id is not None:
+            self._by_id[instance.id] = instance
+
+    def name(self, instance: Instance, id: str) -> None:
+        instance.id = id
+        self._by_id[id] = instance
+
+    def used(self, instance: Instance) -> None:
+        if instance.key in self._by_key:
+            self._by_key.move_to_end(instance.key)
+
+    def remove(self, instance: Instance) -> None:
+        if self._by_key.get(instance.key) is instance:
+            del self._by_key[instance.key]
+        if instance.id is not None and self._by_id.get(instance.id) is instance:
+            del self._by_id[instance.id]
+
+    def evictable(self, limit: int, durable: int) -> list[Instance]:
+        """The least recently used instances above `limit` that have nothing under way."""
+        surplus = len(self._by_key) - limit
+        found: list[Instance] = []
+        if surplus <= 0:
+            return found
+        for looked, instance in enumerate(self._by_key.values()):
+            if len(found) >= surplus or looked > 2 * surplus + 64:
+                break
+            idle = not (instance.busy or instance.queued or instance.mailbox or instance.on_load)
+            if idle and instance.state is not None and instance.side is None and instance.last_batch <= durable:
+                found.append(instance)
+        return found

@@ -1,0 +1,166 @@
+"""The turn thread: where orchestrators run.
+
+The home thread hands over chunks of jobs and gets each chunk back whole. A watchdog looks at the job that runs: over
+the limit it is interrupted, and if that does not help (it sits in C code), its thread is given up. The thread takes
+each job from a shared queue in one step, so after giving it up the home thread can take the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Union
+
+from perdure.core.errors import NonDeterminismError, TurnTimeout
+from perdure.core.events import Failure
+from perdure.core.protocols import Orchestrators, Session
+from perdure.core.runtime import Runtime
+from perdure.core.turn import Addressed, Checkpoint, Fresh, fail, run
+from perdure.engine.instances import Instance, Mail
+
+log = logging.getLogger("perdure.engine")
+
+Outcome = Union[Checkpoint, BaseException]
+"""A TurnTimeout parks the instance; any other exception is an internal error and parks it too."""
+
+
+class Job:
+    __slots__ = ("fresh", "given", "instance", "mails", "now", "outcome", "since")
+
+    def __init__(self, instance: Instance, mails: Sequence[Mail], now: int, fresh: Fresh) -> None:
+        self.instance = instance
+        self.mails = mails
+        self.given = [Addressed(mail.execution, mail.event) for mail in mails]
+        self.now = now
+        self.fresh = fresh
+        self.since: float | None = None
+        self.outcome: Outcome | None = None
+
+
+class Interrupted(Exception):
+    """A job that the watchdog hit though another had caused it: to be done again."""
+
+
+class TurnRunner:
+    def __init__(
+        self,
+        runtime: Runtime,
+        orchestrators: Orchestrators,
+        turn_seconds: float,
+        abandon_seconds: float,
+        done: Callable[[Sequence[Job]], object],
+    ) -> None:
+        self._runtime = runtime
+        self._orchestrators = orchestrators
+        self._turn_seconds = turn_seconds
+        self._abandon_seconds = abandon_seconds
+        self._done = done
+        self._worker = runtime.worker("turns")
+        self._closing: deque[Session] = deque()
+        self._chunk: Sequence[Job] = ()
+        self._queue: deque[Job] = deque()
+        self._submitted = 0.0
+        self._warned: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self._chunk
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._chunk = jobs
+        self._queue = queue = deque(jobs)
+        self._submitted = self._runtime.monotonic()
+        self._warned = None
+        self._worker.submit(lambda: self._work(queue), lambda _: self._finished(jobs))
+        self._runtime.later(self._turn_seconds, self._watch, jobs)
+
+    def close_later(self, session: Session) -> None:
+        """Close a session on the turn thread, before the next chunk."""
+        self._closing.append(session)
+
+    def close_sessions(self) -> None:
+        while self._closing:
+            self._closing.popleft().close()
+
+    def forget(self) -> None:
+        """The lane has ended: the chunk under way is of no more use, but still holds the thread."""
+        self._queue.clear()
+
+    # --- on the turn thread ------------------------------------------------------------------------------------------
+
+    def _work(self, queue: deque[Job]) -> None:
+        self.close_sessions()
+        job: Job | None = None
+        while True:
+            try:
+                try:
+                    job = queue.popleft()
+                except IndexError:
+                    return
+                job.since = self._runtime.monotonic()
+                job.outcome = self._run(job)
+            except TurnTimeout as error:
+                if job is not None and job.outcome is None:
+                    job.outcome = self._blame(job, error)
+            except BaseException as error:  # an internal error parks this instance; the others go on
+                assert job is not None
+                job.outcome = error
+
+    def _run(self, job: Job) -> Checkpoint:
+        instance = job.instance
+        state = instance.state
+        assert state is not None
+        try:
+            session = instance.session
+            if session is None:
+                session = self._orchestrators.open(state.name, state.id)
+                records = instance.records
+                if records:
+                    session.replay(records)
+                instance.session = session
+                instance.records = ()
+            return run(state, session, job.given, now=job.now, fresh=job.fresh)
+        except NonDeterminismError as error:
+            failure = Failure(
+                type="NonDeterministicOrchestrationException",
+                message=str(error),
+                kind="orchestrator",
+                function=state.name,
+            )
+            return fail(state, failure, now=job.now)
+
+    # --- at home -----------------------------------------------------------------------------------------------------
+
+    def _finished(self, jobs: Sequence[Job]) -> None:
+        if jobs is self._chunk:
+            self._chunk = ()
+            self._done(jobs)
+
+    def _watch(self, jobs: Sequence[Job]) -> None:
+        if jobs is not self._chunk:
+            return
+        now = self._runtime.monotonic()
+        current = next((job for job in jobs if job.since is not None and job.outcome is None), None)
+        since = self._submitted if current is None or current.since is None else current.since
+        who = f"instance {current.instance.id!r}" if current is not None else "the closing of a session"
+        if now - since < self._turn_seconds:
+            self._runtime.later(max(0.05, self._turn_seconds - (now - since)), self._watch, jobs)
+        elif self._warned != since:
+            self._warned = since
+            log.error("%s has held the turn thread for %.1f s; it is interrupted", who, now - since)
+            self._worker.interrupt(TurnTimeout)
+            self._runtime.later(self._abandon_seconds, self._watch, jobs)
+        else:
+            log.error("%s does not react; its thread is given up", who)
+            self._worker.abandon()
+            self._queue.clear()
+            for job in jobs:
+                if job.outcome is None:
+                    job.outcome = self._blame(job, TurnTimeout("its thread was given up"))
+            self._finished(jobs)
+
+    def _blame(self, job: Job, error: TurnTimeout) -> BaseException:
+        """The interruption may hit a job that is not the cause; that one is done again."""
+        slow = job.since is not None and self._runtime.monotonic() - job.since >= self._turn_seconds
+        return error if slow else Interrupted()

@@ -1,0 +1,223 @@
+"""A `Runtime` of threads.
+
+The home thread takes calls from one queue and runs them in order; between them it runs what `later` made due. A worker
+is a thread with a queue of its own; results come back through the home queue. All threads are daemons: a thread that
+hangs in user code must not keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import itertools
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, Union
+
+from perdure.core.runtime import Cancellable, Pool, Worker
+from perdure.runtime.loop import LoopPool
+
+T = TypeVar("T")
+log = logging.getLogger("perdure.runtime")
+
+
+class _Later:
+    __slots__ = ("args", "call")
+
+    def __init__(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.call: Callable[..., object] | None = call
+        self.args = args
+
+    def cancel(self) -> None:
+        self.call = None
+        self.args = ()
+
+
+class ThreadRuntime:
+    """`on_error` is told of every exception that a home call raised; the home thread goes on."""
+
+    def __init__(self, on_error: Callable[[BaseException], object] | None = None) -> None:
+        self._queue: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._later: list[tuple[float, int, _Later]] = []
+        self._count = itertools.count()
+        self._random = random.SystemRandom()
+        self._on_error = on_error
+        self._closers: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name="perdure-home", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the home thread after what is queued, and let workers and pools go."""
+        for close in self._closers:
+            close()
+        self._queue.put(None)
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout=10)
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def random_bits(self, bits: int) -> int:
+        return self._random.getrandbits(bits)
+
+    def post(self, call: Callable[..., object], *args: Any) -> None:
+        self._queue.put((call, args))
+
+    def later(self, seconds: float, call: Callable[..., object], *args: Any) -> Cancellable:
+        entry = _Later(call, args)
+        heapq.heappush(self._later, (time.monotonic() + seconds, next(self._count), entry))
+        return entry
+
+    def worker(self, name: str) -> Worker:
+        worker = ThreadWorker(name, self.post)
+        self._closers.append(worker.close)
+        return worker
+
+    def pool(self, name: str, size: int) -> Pool:
+        pool = ThreadPool(name, size)
+        self._closers.append(pool.close)
+        return pool
+
+    def async_pool(self, name: str) -> Pool:
+        pool = LoopPool(name)
+        self._closers.append(pool.close)
+        return pool
+
+    def _run(self) -> None:
+        take = self._queue.get
+        while True:
+            try:
+                item = take(timeout=self._pause())
+            except queue.Empty:
+                self._run_due()
+                continue
+            if item is None:
+                return
+            self._call(*item)
+            if self._later and self._later[0][0] <= time.monotonic():
+                self._run_due()
+
+    def _pause(self) -> float | None:
+        while self._later and self._later[0][2].call is None:
+            heapq.heappop(self._later)
+        return max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+
+    def _run_due(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            entry = heapq.heappop(self._later)[2]
+            if entry.call is not None:
+                self._call(entry.call, entry.args)
+
+    def _call(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            call(*args)
+        except BaseException as error:  # the home thread must outlive whatever it runs
+            log.critical("internal error in %r", call, exc_info=error)
+            if self._on_error is not None:
+                self._on_error(error)
+
+
+class ThreadWorker:
+    """One daemon thread and the queue that feeds it. See `core.runtime.Worker`."""
+
+    def __init__(self, name: str, post: Callable[..., None]) -> None:
+        self._name = name
+        self._post = post
+        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], object]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def submit(self, call: Callable[[], T], done: Callable[[Union[T, BaseException]], object]) -> None:
+        if self._closed:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, args=(self._queue,), name=f"perdure-{self._name}", daemon=True
+            )
+            self._thread.start()
+        self._queue.put((call, done))
+
+    def interrupt(self, error: type[BaseException]) -> None:
+        thread = self._thread
+        if thread is not None and thread.ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
+
+    def abandon(self) -> None:
+        self._queue.put(None)
+        self._queue = queue.SimpleQueue()
+        self._thread = None
+
+    def close(self) -> None:
+        self._closed = True
+        self._queue.put(None)
+
+    def _run(self, source: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], object]] | None]) -> None:
+        while True:
+            item = source.get()
+            if item is None:
+                return
+            call, done = item
+            result: Any
+            try:
+                result = call()
+            except BaseException as error:  # whatever it is, it belongs to who asked
+                result = error
+            if source is self._queue:
+                self._post(done, result)
+            del item, call, done, result
+
+
+class ThreadPool:
+    """At most `size` daemon threads, made as they are needed, that run plain calls."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name = name
+        self._size = size
+        self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def submit(self, calls: Sequence[Callable[[], Any]]) -> None:
+        for call in calls:
+            self._queue.put(call)
+        with self._lock:
+            wanted = min(self._queue.qsize() - self._idle, self._size - len(self._threads))
+            for _ in range(wanted):
+                thread = threading.Thread(
+                    target=self._run, name=f"perdure-{self._name}-{len(self._threads)}", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def _run(self) -> None:
+        take = self._queue.get
+        while True:
+            try:
+                call = self._queue.get_nowait()
+            except queue.Empty:
+                with self._lock:
+                    self._idle += 1
+                call = take()
+                with self._lock:
+                    self._idle -= 1
+            if call is None:
+                return
+            try:
+                call()
+            except BaseException:  # a pool thread must outlive a call that breaks its promise
+                log.critical("internal error in a pool call %r", call, exc_info=True)
