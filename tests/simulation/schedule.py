@@ -108,7 +108,7 @@ class Schedule:
                 self.world.machine.at(self.world.machine.random.randrange(3000), again, mail)
 
         def again(mail: Mail) -> None:
-            lane = engine._lane  # pyright: ignore[reportPrivateUsage]
+            lane = engine.commits.lane
             if process.runtime.alive and lane is not None and engine.recovery is not None and engine.recovery.done:
                 deliver(engine.make_mail(mail.target, mail.execution, mail.event))
 

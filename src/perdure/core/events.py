@@ -53,7 +53,7 @@ class _Event(Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"
 # --- received -------------------------------------------------------------------------------------------------------
 
 
-class ExecutionStarted(_Event):
+class ExecutionStarted(_Event, frozen=True):
     name: str
     instance_id: str
     execution_id: str
@@ -65,32 +65,32 @@ class ExecutionStarted(_Event):
     """How many times the instance continued as new."""
 
 
-class TaskCompleted(_Event):
+class TaskCompleted(_Event, frozen=True):
     task_id: int
     result: str | None = None
 
 
-class TaskFailed(_Event):
+class TaskFailed(_Event, frozen=True):
     task_id: int
     failure: Failure
 
 
-class SubOrchestrationInstanceCompleted(_Event):
+class SubOrchestrationInstanceCompleted(_Event, frozen=True):
     task_id: int
     result: str | None = None
 
 
-class SubOrchestrationInstanceFailed(_Event):
+class SubOrchestrationInstanceFailed(_Event, frozen=True):
     task_id: int
     failure: Failure
 
 
-class TimerFired(_Event):
+class TimerFired(_Event, frozen=True):
     task_id: int
     fire_at: int
 
 
-class EventRaised(_Event):
+class EventRaised(_Event, frozen=True):
     """An external event. `source` says how it was raised, as the reading of `input` may depend on it."""
 
     name: str
@@ -100,38 +100,38 @@ class EventRaised(_Event):
     """It was accepted but found its instance ended."""
 
 
-class ExecutionTerminated(_Event):
+class ExecutionTerminated(_Event, frozen=True):
     reason: str | None = None
 
 
-class ExecutionSuspended(_Event):
+class ExecutionSuspended(_Event, frozen=True):
     reason: str | None = None
 
 
-class ExecutionResumed(_Event):
+class ExecutionResumed(_Event, frozen=True):
     reason: str | None = None
 
 
 # --- decided --------------------------------------------------------------------------------------------------------
 
 
-class TaskScheduled(_Event):
+class TaskScheduled(_Event, frozen=True):
     task_id: int
     name: str
     input: str | None = None
     attempt: int = 1
 
 
-class TimerCreated(_Event):
+class TimerCreated(_Event, frozen=True):
     task_id: int
     fire_at: int
 
 
-class TimerCanceled(_Event):
+class TimerCanceled(_Event, frozen=True):
     task_id: int
 
 
-class SubOrchestrationInstanceCreated(_Event):
+class SubOrchestrationInstanceCreated(_Event, frozen=True):
     task_id: int
     name: str
     instance_id: str
@@ -141,7 +141,7 @@ class SubOrchestrationInstanceCreated(_Event):
     """The id was chosen by the user, so it may belong to another instance already."""
 
 
-class ExecutionCompleted(_Event):
+class ExecutionCompleted(_Event, frozen=True):
     """The end. `result` is the output of a Completed one; a Failed one has `failure`; a Terminated one its reason."""
 
     status: Literal["Completed", "Failed", "Terminated"]
@@ -149,7 +149,7 @@ class ExecutionCompleted(_Event):
     failure: Failure | None = None
 
 
-class ContinueAsNew(_Event):
+class ContinueAsNew(_Event, frozen=True):
     input: str | None = None
 
 

@@ -25,7 +25,7 @@ class Step(Struct, gc=False):
 
     decided: list[Decided]
     consumed: int
-    custom_status: str | None | UnsetType = UNSET
+    custom_status: str | UnsetType | None = UNSET
     carried: list[EventRaised] = []
 
 
@@ -77,7 +77,9 @@ class Activity(Protocol):
     @property
     def is_async(self) -> bool: ...
 
-    def invoke(self, input: str | None, instance_id: str, task_id: int, attempt: int) -> ActivityResult | Awaitable[ActivityResult]:
+    def invoke(
+        self, input: str | None, instance_id: str, task_id: int, attempt: int
+    ) -> ActivityResult | Awaitable[ActivityResult]:
         """Run the function; awaitable if `is_async`. Failures are returned, never raised."""
         ...
 

@@ -1,4 +1,4 @@
-"""What an instance is at one moment: the row that a store keeps of it, and the working state folded from its history."""
+"""What an instance is at one moment: the row that a store keeps of it, and the state folded from its history."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from perdure.core.codec import decode_failure, encode_failure
 from perdure.core.events import (
     CONTROLS,
     ContinueAsNew,
+    EventRaised,
     ExecutionCompleted,
     ExecutionResumed,
     ExecutionStarted,
     ExecutionSuspended,
     ExecutionTerminated,
-    EventRaised,
     Failure,
     OpenTask,
     ParentLink,
@@ -149,7 +149,7 @@ def open_task(state: InstanceState, task: OpenTask) -> None:
 
 
 def fold(state: InstanceState, records: Iterable[TurnRecord]) -> InstanceState:
-    """Bring `state`, fresh from its row, to where the records of its execution leave it: `open`, `unrun`, `last_now`."""
+    """Bring `state`, fresh from its row, to where its records leave it: `open`, `unrun`, `last_now`."""
     for record in records:
         state.last_now = max(state.last_now, record.at)
         if record.deferred:

@@ -362,9 +362,7 @@ def _end(state: InstanceState, end: ExecutionCompleted, checkpoint: Checkpoint, 
 
 def _open_timers(state: InstanceState, but: dict[int, TimerCreated] | None = None) -> list[TimerCreated]:
     return [
-        task
-        for task in state.open.values()
-        if isinstance(task, TimerCreated) and not (but and task.task_id in but)
+        task for task in state.open.values() if isinstance(task, TimerCreated) and not (but and task.task_id in but)
     ]
 
 

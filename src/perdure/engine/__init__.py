@@ -1,4 +1,4 @@
-"""The loops around the core: who runs when, what becomes durable together, what follows a commit, what survives a fault."""
+"""The loops around the core: who runs when, what becomes durable together, what follows a commit or a fault."""
 
 from perdure.engine.engine import Engine
 from perdure.engine.settings import EngineSettings

@@ -70,8 +70,9 @@ class Doors:
 
     def answer(self, request: Request, result: Any) -> None:
         self._open.pop(request, None)
+        reply, request.reply = request.reply, _told
         try:
-            request.reply(result)
+            reply(result)
         except Exception:  # a caller that hung up must not stop the others' answers
             log.warning("an answer could not be handed over", exc_info=True)
 
@@ -155,7 +156,7 @@ class Doors:
                 engine.lane.batch.after.append(lambda: self._run_again(request))
                 engine.schedule_pump()
                 return
-            engine.purge(instance)
+            engine.members.purge(instance)
             self.answer_when_durable(request, None)
 
         self.submit(lambda request: self._with(request, instance_id, purge), reply)
@@ -196,14 +197,14 @@ class Doors:
         if start.instance_id is None:
             if request.made is None:
                 request.made = f"{engine.runtime.random_bits(128):032x}"
-            engine.create(request.made, start.name, start.version, start.input, None, start.request_id)
+            engine.members.create(request.made, start.name, start.version, start.input, None, start.request_id)
             self.answer_when_durable(request, request.made)
             return
         instance_id = check_instance_id(start.instance_id)
 
         def decide(instance: Instance | None) -> None:
             if instance is None:
-                engine.create(instance_id, start.name, start.version, start.input, None, start.request_id)
+                engine.members.create(instance_id, start.name, start.version, start.input, None, start.request_id)
             else:
                 state = instance.state
                 assert state is not None
@@ -212,10 +213,10 @@ class Doors:
                     return
                 if not state.ended:
                     raise InstanceExists(state.status)
-                engine.restart(instance, start.name, start.version, start.input, None, start.request_id)
+                engine.members.restart(instance, start.name, start.version, start.input, None, start.request_id)
             self.answer_when_durable(request, instance_id)
 
-        engine.resolve(instance_id, self._guarded(request, decide))
+        engine.members.resolve(instance_id, self._guarded(request, decide))
 
     def _with(self, request: Request, instance_id: str, act: Callable[[Request, Instance], None]) -> None:
         def found(instance: Instance | None) -> None:
@@ -223,11 +224,9 @@ class Doors:
                 raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
             act(request, instance)
 
-        self._engine.resolve(instance_id, self._guarded(request, found))
+        self._engine.members.resolve(instance_id, self._guarded(request, found))
 
-    def _guarded(
-        self, request: Request, call: Callable[[Instance | None], None]
-    ) -> Callable[[Instance | None], None]:
+    def _guarded(self, request: Request, call: Callable[[Instance | None], None]) -> Callable[[Instance | None], None]:
         def guarded(instance: Instance | None) -> None:
             if request not in self._open:
                 return
@@ -250,9 +249,16 @@ class Doors:
 
     def _check_load(self) -> None:
         engine = self._engine
-        if engine.ready_count + engine.desk.queued > engine.settings.backlog or self.open_count > engine.settings.backlog:
+        if (
+            engine.ready_count + engine.desk.queued > engine.settings.backlog
+            or self.open_count > engine.settings.backlog
+        ):
             raise Overloaded("Too much work is waiting in this host; try again in a moment.")
 
 
 def _nothing(_: Request) -> None:
     return None
+
+
+def _told(_: object) -> None:
+    """The reply of a request that has its answer."""

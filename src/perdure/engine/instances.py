@@ -90,7 +90,9 @@ class Instance:
     @property
     def wants_turn(self) -> bool:
         state = self.state
-        return state is not None and self.side is None and (bool(self.mailbox) or (bool(state.unrun) and not state.held))
+        return (
+            state is not None and self.side is None and (bool(self.mailbox) or (bool(state.unrun) and not state.held))
+        )
 
     def take(self, limit: int) -> list[Mail]:
         """The next messages for one turn: a control message alone, or what comes before the next one.

@@ -22,7 +22,7 @@ from perdure.core.ids import first_key
 from perdure.core.state import InstanceRow
 from perdure.core.turn import Checkpoint
 from perdure.engine.instances import Instance, Mail
-from perdure.store.api import Commit, Host, HistoryRow, InboxRow, TimerRow
+from perdure.store.api import Commit, HistoryRow, Host, InboxRow, TimerRow
 
 
 class Batch:
@@ -73,9 +73,7 @@ class Batch:
                 if self.timers_new.pop((owner, timer.task_id), None) is None:
                     self.timers_done.append(TimerRow(timer.fire_at, instance.key, owner, timer.task_id))
         for timer in checkpoint.timers:
-            self.timers_new[execution, timer.task_id] = TimerRow(
-                timer.fire_at, instance.key, execution, timer.task_id
-            )
+            self.timers_new[execution, timer.task_id] = TimerRow(timer.fire_at, instance.key, execution, timer.task_id)
         if checkpoint.retired is not None:
             self.retired.append(checkpoint.retired)
             self.history.pop(checkpoint.retired, None)

@@ -76,7 +76,7 @@ class Loader:
             if isinstance(result, BaseException):
                 self._failed(result)
                 return
-            for instance, loaded in zip(batch, result):
+            for instance, loaded in zip(batch, result, strict=True):
                 self._loaded(instance, loaded)
 
         self._worker.submit(lambda: [read_instance(self._store, instance.key) for instance in batch], done)

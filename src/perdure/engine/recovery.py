@@ -64,7 +64,7 @@ class Recovery:
             try:
                 mail = to_mail(stored)
             except UnreadableRecord as error:
-                self._engine.park_key(stored.target, f"unreadable message {stored.id}: {error}")
+                self._engine.members.park_key(stored.target, f"unreadable message {stored.id}: {error}")
                 continue
             self._engine.deliver(mail)
 
@@ -115,7 +115,7 @@ class Recovery:
             self._reading_due = False
             self._due_after = page[-1].key if len(page) == _PAGE else None
             for row in page:
-                engine.bring(row.key)
+                engine.members.bring(row.key)
             engine.schedule_pump()
 
         engine.loader.ask(lambda: engine.store.due(after, _PAGE), got)

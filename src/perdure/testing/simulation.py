@@ -57,7 +57,7 @@ class World:
         open_store: Callable[[], Store],
         orchestrators: Orchestrators,
         activities: Activities,
-        rates: FaultRates = FaultRates(),
+        rates: FaultRates | None = None,
         settings: EngineSettings = DEFAULT_SETTINGS,
         refuse: Callable[[Commit], str | None] = lambda _: None,
     ) -> None:
@@ -66,7 +66,7 @@ class World:
         self.open_store = open_store
         self.orchestrators = orchestrators
         self.activities = activities
-        self.rates = rates
+        self.rates = rates or FaultRates()
         self.settings = settings
         self.refuse = refuse
         self.crashes = 0
@@ -115,7 +115,9 @@ class World:
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
-    def ask(self, verb: Callable[[Engine, Reply], object], then: Callable[[Any], object], patience: float = 1.0) -> None:
+    def ask(
+        self, verb: Callable[[Engine, Reply], object], then: Callable[[Any], object], patience: float = 1.0
+    ) -> None:
         """Send a request to whatever process lives and ask again when no answer comes; `then` gets the first answer.
 
         A request is asked again only if its process died or stays silent, so `verb` must bear repetition.

@@ -1,0 +1,187 @@
+"""Turns, from mail to checkpoint.
+
+Instances with something to do stand in one queue, and one that has had its turn goes to its tail. Code runs on the turn
+thread; what needs no code (control messages, mail for an ended instance) is done here at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from perdure.core.errors import TurnTimeout
+from perdure.core.events import Control, EventRaised, ExecutionResumed
+from perdure.core.failures import unknown_function
+from perdure.core.ids import execution_id
+from perdure.core.turn import Checkpoint, Fresh, control, receive_late
+from perdure.engine.instances import Instance, Mail
+from perdure.engine.lane import Lane
+from perdure.engine.recovery import MISSING_FUNCTION
+from perdure.engine.turns import Interrupted, Job
+
+if TYPE_CHECKING:
+    from perdure.engine.engine import Engine
+
+log = logging.getLogger("perdure.engine")
+
+
+class Dispatch:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.ready: deque[Instance] = deque()
+
+    def wake(self, instance: Instance) -> None:
+        """Put the instance into the queue if it has something to do."""
+        if not instance.busy and not instance.queued and instance.wants_turn:
+            instance.queued = True
+            self.ready.append(instance)
+
+    def begin_turns(self, lane: Lane) -> None:
+        """Hand the next chunk to the turn thread, unless that is at work or the open batch is full."""
+        engine, batch = self._engine, lane.batch
+        limit, settings = engine.commits.turn_limit, engine.settings
+        if not engine.runner.idle or batch.bytes >= settings.bytes_in_batch:
+            return
+        jobs: list[Job] = []
+        now = engine.runtime.now()
+        for _ in range(len(self.ready)):
+            if len(jobs) >= min(settings.turns_in_chunk, limit - batch.turns):
+                break
+            instance = self.ready.popleft()
+            instance.queued = False
+            if instance.busy or instance.reset or not instance.wants_turn:
+                continue
+            mails = self._mail_for_code(instance)
+            if mails is not None:
+                instance.busy = True
+                key = lane.make_key()
+                jobs.append(Job(instance, mails, now, Fresh(key, execution_id(lane.host.prefix, key))))
+        if jobs:
+            engine.runner.submit(jobs)
+
+    def _mail_for_code(self, instance: Instance) -> list[Mail] | None:
+        """What the orchestrator's code is to see next; None if there was something else to do, which is done."""
+        engine, state = self._engine, instance.state
+        assert state is not None
+        if state.ended:
+            self.absorb(instance)
+            return None
+        mails = instance.take(engine.settings.mails_in_turn)
+        if mails and mails[0].control:
+            self._control(instance, mails[0])
+            return None
+        if state.held:
+            return None
+        if not engine.orchestrators.knows(state.name):
+            instance.put_back(mails)
+            text = unknown_function(state.name, "orchestrator", engine.orchestrators.names())
+            engine.members.park(instance, MISSING_FUNCTION + text)
+            return None
+        return mails
+
+    def turns_done(self, jobs: Sequence[Job]) -> None:
+        """A chunk is back from the turn thread."""
+        engine = self._engine
+        for job in jobs:
+            instance, outcome = job.instance, job.outcome
+            if engine.members.table.get(instance.key) is not instance or outcome is None:
+                continue
+            if isinstance(outcome, Checkpoint):
+                self._resolve_children(job, outcome)
+                continue
+            instance.busy = False
+            instance.put_back(job.mails)
+            if isinstance(outcome, Interrupted):
+                engine.members.reset(instance)
+            elif isinstance(outcome, TurnTimeout):
+                limit = engine.settings.turn_seconds
+                engine.members.park(instance, f"its orchestrator did not yield within {limit:g} s")
+            else:
+                log.error("internal error in a turn of instance %r", instance.id, exc_info=outcome)
+                engine.members.park(instance, f"internal error: {type(outcome).__name__}: {outcome}")
+        engine.schedule_pump()
+
+    def _resolve_children(self, job: Job, checkpoint: Checkpoint) -> None:
+        """An id that the user chose may belong to somebody: look it up before the turn is gathered."""
+        engine = self._engine
+        unknown: list[str] = []
+        for child in checkpoint.children:
+            chosen = child.named or child.instance_id in engine.commits.suspicious
+            if chosen and engine.orchestrators.knows(child.name):
+                unknown.append(child.instance_id)
+        if not unknown:
+            self._finish_turn(job, checkpoint)
+            return
+        left = len(unknown)
+
+        def resolved(_: Instance | None) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self._finish_turn(job, checkpoint)
+                engine.schedule_pump()
+
+        for instance_id in unknown:
+            engine.members.resolve(instance_id, resolved)
+
+    def _finish_turn(self, job: Job, checkpoint: Checkpoint) -> None:
+        instance = job.instance
+        if self._engine.members.table.get(instance.key) is not instance:
+            return
+        instance.busy = False
+        instance.put_back(job.mails[checkpoint.taken :])
+        self.gather(instance, checkpoint, job.mails[: checkpoint.taken])
+
+    def gather(self, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
+        """Take a turn into the open batch, with all that it consumed and made."""
+        engine, lane, state = self._engine, self._engine.lane, instance.state
+        assert state is not None
+        for mail in taken:
+            lane.consume(mail)
+        if checkpoint.record is not None:
+            batch = lane.batch
+            batch.add(instance, checkpoint)
+            instance.row = checkpoint.row
+            instance.last_batch = batch.number
+            for child in checkpoint.children:
+                engine.members.spawn(instance, checkpoint.execution, child)
+            if checkpoint.answer is not None and checkpoint.answer_to is not None:
+                parent = checkpoint.answer_to
+                engine.deliver(engine.make_mail(parent.key, parent.execution, checkpoint.answer))
+            if checkpoint.retired is not None or state.ended:
+                engine.desk.drop_queued(instance.key)
+                engine.members.drop_session(instance)
+        engine.members.table.used(instance)
+        self.wake(instance)
+
+    def _control(self, instance: Instance, mail: Mail) -> None:
+        engine, state, event = self._engine, instance.state, mail.event
+        assert state is not None and isinstance(event, Control)
+        was_held = state.held
+        checkpoint = control(state, event, now=engine.runtime.now())
+        if isinstance(event, ExecutionResumed) and was_held and not state.held:
+            engine.members.bring_inbox(instance)
+        self.gather(instance, checkpoint, [mail])
+        engine.members.strip(instance)
+
+    def absorb(self, instance: Instance) -> None:
+        """Mail for an instance that has ended: events are kept as late, answers wait for a rewind of a failed one."""
+        engine, state = self._engine, instance.state
+        assert state is not None
+        late: list[EventRaised] = []
+        taken: list[Mail] = []
+        for mail in instance.mailbox:
+            if isinstance(mail.event, EventRaised):
+                late.append(mail.event)
+                taken.append(mail)
+            elif state.status == "Failed" and mail.execution == state.execution:
+                if mail.activity is not None:
+                    engine.desk.settle(mail.activity)
+                    mail.activity = None
+            else:
+                engine.lane.consume(mail)
+        instance.mailbox.clear()
+        if late:
+            self.gather(instance, receive_late(state, late, now=engine.runtime.now()), taken)

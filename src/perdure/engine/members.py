@@ -1,0 +1,321 @@
+"""Which instances are in memory, and how they come and go.
+
+They are read in when mail or work arrives for them, made by clients and parents, parked when they cannot be run, and
+dropped when memory is needed. An instance whose turns are not all durable is never read and never dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from perdure.core.events import (
+    ParentLink,
+    SubOrchestrationInstanceCreated,
+    SubOrchestrationInstanceFailed,
+    TaskCompleted,
+    TaskFailed,
+    TaskScheduled,
+    TimerCreated,
+)
+from perdure.core.failures import own_failure, unknown_function
+from perdure.core.state import ENDED, InstanceRow, fold, from_row
+from perdure.core.turn import begin, restart
+from perdure.engine.instances import Instance, InstanceTable, Mail
+from perdure.engine.lane import Batch, Lane
+from perdure.engine.loading import Loaded
+from perdure.store.api import TimerRow
+
+if TYPE_CHECKING:
+    from perdure.engine.engine import Engine
+
+log = logging.getLogger("perdure.engine")
+
+
+class Members:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.table = InstanceTable()
+        self.park_on_load: dict[int, str] = {}
+        """Instances to be parked as soon as they are in memory, with the reason."""
+
+    # --- reading in --------------------------------------------------------------------------------------------------
+
+    def bring(self, key: int) -> Instance:
+        """The instance in memory, being read if it was not."""
+        instance = self.table.get(key)
+        if instance is None:
+            instance = Instance(key)
+            self.table.add(instance)
+            self._engine.loader.want(instance)
+            self._engine.schedule_pump()
+        return instance
+
+    def resolve(self, instance_id: str, then: Callable[[Instance | None], object]) -> None:
+        """Call `then` with the instance of this id, its state in memory, or with None if there is none."""
+        instance = self.table.find(instance_id)
+        if instance is not None:
+            if instance.state is not None:
+                then(instance)
+            else:
+                instance.on_load.append(then)
+            return
+
+        def found(rows: dict[str, InstanceRow]) -> None:
+            row = rows.get(instance_id)
+            if row is None and self.table.find(instance_id) is None:
+                then(None)
+                return
+            if row is not None and self.table.find(instance_id) is None:
+                self.table.name(self.bring(row.key), instance_id)
+            self.resolve(instance_id, then)
+
+        self._engine.loader.find([instance_id], found)
+
+    def loaded(self, instance: Instance, loaded: Loaded) -> None:
+        row = loaded.row
+        if self.table.get(instance.key) is not instance or instance.state is not None:
+            return
+        waiting, instance.on_load = instance.on_load, []
+        if row is None:
+            for mail in instance.mailbox:
+                self._engine.lane.forget(mail)
+                if mail.activity is not None:
+                    self._engine.desk.settle(mail.activity)
+            self.table.remove(instance)
+            for then in waiting:
+                then(None)
+            return
+        instance.row = instance.committed = row
+        self.table.name(instance, row.id)
+        reason = self.park_on_load.pop(row.key, None) or loaded.unreadable
+        if reason is not None and row.parked is None and row.status not in ENDED:
+            self.park(instance, reason)
+            instance.on_load = waiting
+            return
+        instance.state = fold(from_row(row), loaded.records)
+        instance.records = loaded.records
+        self.strip(instance)
+        self._start_open_activities(instance)
+        for then in waiting:
+            then(instance)
+        self._engine.dispatch.wake(instance)
+        self._engine.schedule_pump()
+
+    def strip(self, instance: Instance) -> None:
+        """A held instance keeps control messages only; the others have rows, or will have with this batch."""
+        state = instance.state
+        if state is not None and state.held:
+            self._leave_in_inbox(instance)
+
+    def _leave_in_inbox(self, instance: Instance) -> None:
+        for mail in instance.mailbox:
+            mail.waited = True
+        instance.mailbox = deque(mail for mail in instance.mailbox if mail.control)
+
+    def _start_open_activities(self, instance: Instance) -> None:
+        """After reading in: what is open, not under way in this process and not answered has to be started."""
+        state = instance.state
+        assert state is not None
+        if state.held or state.ended or not state.open_activities:
+            return
+        answered = {
+            mail.event.task_id
+            for mail in instance.mailbox
+            if isinstance(mail.event, (TaskCompleted, TaskFailed)) and mail.execution == state.execution
+        }
+        for task in state.open.values():
+            if isinstance(task, TaskScheduled) and task.task_id not in answered:
+                self._engine.desk.add(instance.key, state.id, state.execution, task)
+
+    def bring_inbox(self, instance: Instance) -> None:
+        """What waits in the inbox for a resumed instance comes back, before what arrives from here on.
+
+        It is read once the open batch is durable, as that may write some of it.
+        """
+        instance.side = []
+        self._engine.lane.batch.after.append(lambda: self._read_side(instance))
+
+    def _read_side(self, instance: Instance) -> None:
+
+        def got(mails: list[Mail]) -> None:
+            if self.table.get(instance.key) is not instance or instance.side is None:
+                return
+            known = {mail.id: mail for mail in instance.side}
+            known.update((mail.id, mail) for mail in instance.mailbox)
+            seen = {mail.id for mail in mails}
+            merged = [known.get(mail.id, mail) for mail in mails]
+            merged.extend(mail for mail in instance.mailbox if mail.id not in seen)
+            merged.extend(mail for mail in instance.side if mail.id not in seen)
+            instance.mailbox = deque(merged)
+            instance.side = None
+            state = instance.state
+            if state is not None:
+                self.strip(instance)
+                self._start_open_activities(instance)
+                self._engine.timers.arm(
+                    TimerRow(task.fire_at, instance.key, state.execution, task.task_id)
+                    for task in state.open.values()
+                    if isinstance(task, TimerCreated)
+                )
+            self._engine.dispatch.wake(instance)
+            self._engine.schedule_pump()
+
+        self._engine.loader.inbox_of(instance.key, got)
+
+    # --- making ------------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        instance_id: str,
+        name: str,
+        version: str | None,
+        input: str | None,
+        parent: ParentLink | None,
+        request_id: str | None,
+    ) -> Instance:
+        lane = self._engine.lane
+        instance = Instance(lane.make_key())
+        instance.id = instance_id
+        instance.state, checkpoint = begin(
+            key=instance.key,
+            id=instance_id,
+            execution=self._engine.commits.fresh(),
+            name=name,
+            version=version,
+            input=input,
+            parent=parent,
+            request_id=request_id,
+            now=self._engine.runtime.now(),
+        )
+        self.table.add(instance)
+        lane.batch.created.add(instance.key)
+        self._engine.dispatch.gather(instance, checkpoint, ())
+        return instance
+
+    def restart(
+        self,
+        instance: Instance,
+        name: str,
+        version: str | None,
+        input: str | None,
+        parent: ParentLink | None,
+        request_id: str | None,
+    ) -> None:
+        """Begin anew in the place of an ended instance. Answers that wait for its old execution are dropped."""
+        state = instance.state
+        assert state is not None and not instance.busy
+        self._engine.dispatch.absorb(instance)
+        waited = state.status == "Failed"
+        checkpoint = restart(
+            state,
+            execution=self._engine.commits.fresh(),
+            name=name,
+            version=version,
+            input=input,
+            parent=parent,
+            request_id=request_id,
+            now=self._engine.runtime.now(),
+        )
+        self._engine.dispatch.gather(instance, checkpoint, ())
+        if waited:
+            self.bring_inbox(instance)
+
+    def spawn(self, instance: Instance, execution: int, child: SubOrchestrationInstanceCreated) -> None:
+        state = instance.state
+        assert state is not None
+        link = ParentLink(
+            key=instance.key, instance_id=state.id, execution=execution, task_id=child.task_id, name=state.name
+        )
+        refusal: str | None = None
+        if not self._engine.orchestrators.knows(child.name):
+            refusal = unknown_function(child.name, "orchestrator", self._engine.orchestrators.names())
+        else:
+            other = self.table.find(child.instance_id)
+            if other is None:
+                self.create(child.instance_id, child.name, child.version, child.input, link, None)
+            elif other.state is not None and other.state.ended and not other.busy:
+                self.restart(other, child.name, child.version, child.input, link, None)
+            else:
+                status = other.state.status if other.state is not None else "Pending"
+                refusal = f"An Orchestration instance with the status {status} already exists."
+        if refusal is not None:
+            kind = "FunctionNotFound" if "doesn't exist" in refusal else "InstanceExists"
+            failure = own_failure(kind, refusal)
+            event = SubOrchestrationInstanceFailed(task_id=child.task_id, failure=failure)
+            self._engine.deliver(self._engine.make_mail(instance.key, execution, event))
+
+    # --- taking away -------------------------------------------------------------------------------------------------
+
+    def purge(self, instance: Instance) -> None:
+        """Delete an ended, durable instance with the open batch. Until that lands its place is kept."""
+        batch = self._engine.lane.batch
+        batch.purged.append(instance.key)
+        batch.touched[instance.key] = instance
+        for mail in instance.mailbox:
+            self._engine.lane.forget(mail)
+        instance.mailbox.clear()
+        self._empty(instance, batch)
+
+    def park_key(self, key: int, reason: str) -> None:
+        self.park_on_load[key] = reason
+        instance = self.table.get(key)
+        if instance is not None and instance.state is not None and not instance.busy:
+            self.park(instance, self.park_on_load.pop(key))
+        else:
+            self.bring(key)
+
+    def park(self, instance: Instance, reason: str) -> None:
+        """Stop running an instance, durably and with the reason; its messages wait in the inbox."""
+        row = instance.row
+        assert row is not None
+        log.error("instance %r is parked: %s", instance.id, reason)
+        row = msgspec.structs.replace(row, parked=reason, updated_at=self._engine.runtime.now())
+        instance.row = row
+        batch = self._engine.lane.batch
+        batch.write_row(instance, row)
+        self._leave_in_inbox(instance)
+        self._empty(instance, batch)
+        self._engine.schedule_pump()
+
+    def reset(self, instance: Instance) -> None:
+        """Read the instance again once all its turns are durable; its messages stay in memory."""
+        self._empty(instance, None)
+        self._refill(instance)
+
+    def _empty(self, instance: Instance, batch: Batch | None) -> None:
+        """Take the state out of memory; it is read again when what was gathered of it is durable."""
+        if batch is not None:
+            instance.last_batch = batch.number
+        self.drop_session(instance)
+        instance.state = None
+        instance.reset = True
+
+    def _refill(self, instance: Instance) -> None:
+        if instance.reset and instance.last_batch <= self._engine.lane.durable and not instance.busy:
+            instance.reset = False
+            self._engine.loader.want(instance)
+            self._engine.schedule_pump()
+
+    def after_reset(self, instance: Instance) -> None:
+        if not instance.reset or instance.last_batch > self._engine.lane.durable:
+            return
+        if instance.mailbox or instance.on_load:
+            self._refill(instance)
+        elif self.table.get(instance.key) is instance:
+            self.table.remove(instance)
+
+    def evict(self, lane: Lane) -> None:
+        for instance in self.table.evictable(self._engine.settings.instances_in_memory, lane.durable):
+            self.drop_session(instance)
+            self.table.remove(instance)
+
+    def drop_session(self, instance: Instance) -> None:
+        session, instance.session = instance.session, None
+        instance.records = ()
+        if session is not None:
+            self._engine.runner.close_later(session)
