@@ -193,6 +193,8 @@ class Commits:
                 instance.committed = row
                 if instance.reset:
                     self._engine.members.after_reset(instance)
+                elif row.status in ENDED:
+                    self._engine.members.let_go(instance)
             for key in batch.purged:
                 self._engine.members.after_reset(batch.touched[key])
             for instance, execution, scheduled in batch.starts:

@@ -94,6 +94,11 @@ class Instance:
             state is not None and self.side is None and (bool(self.mailbox) or (bool(state.unrun) and not state.held))
         )
 
+    @property
+    def engaged(self) -> bool:
+        """Something in memory is about to use it."""
+        return self.busy or self.queued or bool(self.mailbox) or bool(self.on_load) or self.side is not None
+
     def take(self, limit: int) -> list[Mail]:
         """The next messages for one turn: a control message alone, or what comes before the next one.
 
@@ -170,7 +175,6 @@ class InstanceTable:
         for looked, instance in enumerate(self._by_key.values()):
             if len(found) >= surplus or looked > 2 * surplus + 64:
                 break
-            idle = not (instance.busy or instance.queued or instance.mailbox or instance.on_load)
-            if idle and instance.state is not None and instance.side is None and instance.last_batch <= durable:
+            if not instance.engaged and instance.state is not None and instance.last_batch <= durable:
                 found.append(instance)
         return found

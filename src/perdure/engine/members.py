@@ -309,6 +309,11 @@ class Members:
         elif self.table.get(instance.key) is instance:
             self.table.remove(instance)
 
+    def let_go(self, instance: Instance) -> None:
+        """An instance that has ended leaves memory at once: what is rarely asked for only slows the collector."""
+        if instance.last_batch <= self._engine.lane.durable and not instance.engaged:
+            self.table.remove(instance)
+
     def evict(self, lane: Lane) -> None:
         for instance in self.table.evictable(self._engine.settings.instances_in_memory, lane.durable):
             self.drop_session(instance)

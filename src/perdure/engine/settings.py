@@ -28,7 +28,7 @@ class EngineSettings(Struct, frozen=True):
     abandon_seconds: float = 2.0
     """How long after the interruption its thread is given up."""
     poll_seconds: float = 0.02
-    """How often is looked for what other processes wrote."""
+    """How often is looked for what other processes wrote; 0 for a store that no other can reach."""
     horizon_seconds: float = 60.0
     """Timers due within this time are held in memory."""
     retry_seconds: float = 0.05

@@ -47,6 +47,7 @@ class ThreadRuntime:
         self._random = random.SystemRandom()
         self._on_error = on_error
         self._closers: list[Callable[[], None]] = []
+        self._loops: dict[str, LoopPool] = {}
         self._thread = threading.Thread(target=self._run, name="perdure-home", daemon=True)
 
     def start(self) -> None:
@@ -88,8 +89,11 @@ class ThreadRuntime:
         return pool
 
     def async_pool(self, name: str) -> Pool:
-        pool = LoopPool(name)
-        self._closers.append(pool.close)
+        """One loop for each name: what shares a loop may share its connections and locks."""
+        pool = self._loops.get(name)
+        if pool is None:
+            pool = self._loops[name] = LoopPool(name)
+            self._closers.append(pool.close)
         return pool
 
     def _run(self) -> None:
