@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, Union
+from typing import Any, Literal, Protocol, Union
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -130,7 +130,9 @@ class TaskHub(Protocol):
         """The instance id. Raises InvalidRequest, UnknownFunction, InstanceExists, Overloaded, HostStopping."""
         ...
 
-    async def raise_event(self, instance_id: str, name: str, input: str | None, source: str = "") -> None:
+    async def raise_event(
+        self, instance_id: str, name: str, input: str | None, source: Literal["", "client"] = ""
+    ) -> None:
         """Raises InstanceNotFound, InstanceEnded, InvalidRequest, Overloaded."""
         ...
 

@@ -196,6 +196,7 @@ class Commits:
                 elif row.status in ENDED:
                     self._engine.members.let_go(instance)
             for key in batch.purged:
+                batch.touched[key].committed = None
                 self._engine.members.after_reset(batch.touched[key])
             for instance, execution, scheduled in batch.starts:
                 state = instance.state

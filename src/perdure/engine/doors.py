@@ -249,10 +249,7 @@ class Doors:
 
     def _check_load(self) -> None:
         engine = self._engine
-        if (
-            engine.ready_count + engine.desk.queued > engine.settings.backlog
-            or self.open_count > engine.settings.backlog
-        ):
+        if max(engine.ready_count, self.open_count) > engine.settings.backlog:
             raise Overloaded("Too much work is waiting in this host; try again in a moment.")
 
 

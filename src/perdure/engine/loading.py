@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Union
 
+import msgspec
 from msgspec import Struct
 
 from perdure.core.codec import decode_message, decode_records
 from perdure.core.errors import UnreadableRecord
 from perdure.core.events import TurnRecord
 from perdure.core.runtime import Runtime
-from perdure.core.state import ENDED, InstanceRow
+from perdure.core.state import ENDED, InstanceRow, InstanceState, fold, from_row
 from perdure.engine.instances import Instance, Mail
 from perdure.store.api import Store, StoredMail
 
@@ -23,9 +24,10 @@ _PAGE = 1000
 
 
 class Loaded(Struct):
-    """An instance as the store has it; `row` None if it has none. `unreadable` says why its history cannot be used."""
+    """An instance as the store has it; `row` None if it has none. `unreadable` says why it cannot be used."""
 
     row: InstanceRow | None
+    state: InstanceState | None = None
     records: list[TurnRecord] = []
     unreadable: str | None = None
 
@@ -84,7 +86,7 @@ class Loader:
     def find(self, ids: Sequence[str], then: Callable[[dict[str, InstanceRow]], object]) -> None:
         self.ask(lambda: self._store.find(ids), then)
 
-    def inbox_of(self, key: int, then: Callable[[list[Mail]], object]) -> None:
+    def inbox_of(self, key: int, then: Callable[[Waiting], object]) -> None:
         self.ask(lambda: read_inbox_of(self._store, key), then)
 
     def ask(self, read: Callable[[], object], then: Callable[..., object]) -> None:
@@ -104,23 +106,31 @@ class Loader:
 
 def read_instance(store: Store, key: int) -> Loaded:
     row = store.instance(key)
-    if row is None or row.status in ENDED:
-        return Loaded(row)
+    if row is None:
+        return Loaded(None)
+    try:
+        state = from_row(row)
+        if row.status in ENDED:
+            return Loaded(row, state)
+        records = read_history(store, row.execution)
+        if len(records) != row.sequence:
+            raise UnreadableRecord(f"there are {len(records)} history records, the instance row says {row.sequence}")
+    except UnreadableRecord as error:
+        return Loaded(row, from_row(msgspec.structs.replace(row, failure=None)), [], str(error))
+    return Loaded(row, fold(state, records), records)
+
+
+def read_history(store: Store, execution: int) -> list[TurnRecord]:
+    """All records of an execution. Raises UnreadableRecord."""
     records: list[TurnRecord] = []
     after = -1
-    try:
-        while True:
-            page = store.history(row.execution, after, _PAGE)
-            for part in page:
-                records.extend(decode_records(part.body))
-                after = part.first
-            if len(page) < _PAGE:
-                break
-    except UnreadableRecord as error:
-        return Loaded(row, [], str(error))
-    if len(records) != row.sequence:
-        return Loaded(row, [], f"the history has {len(records)} records, the instance row says {row.sequence}")
-    return Loaded(row, records)
+    while True:
+        page = store.history(execution, after, _PAGE)
+        for part in page:
+            records.extend(decode_records(part.body))
+            after = part.first
+        if len(page) < _PAGE:
+            return records
 
 
 def to_mail(stored: StoredMail) -> Mail:
@@ -128,13 +138,24 @@ def to_mail(stored: StoredMail) -> Mail:
     return Mail(stored.id, stored.target, stored.execution, decode_message(stored.body), row=True)
 
 
-def read_inbox_of(store: Store, key: int) -> list[Mail]:
+class Waiting(Struct):
+    """What the inbox holds for one instance, up to a message that cannot be read."""
+
     mails: list[Mail] = []
+    unreadable: str | None = None
+
+
+def read_inbox_of(store: Store, key: int) -> Waiting:
+    waiting = Waiting([])
     after = 0
     while True:
         page = store.inbox_of(key, after, _PAGE)
         for stored in page:
-            mails.append(to_mail(stored))
             after = stored.seq
+            try:
+                waiting.mails.append(to_mail(stored))
+            except UnreadableRecord as error:
+                waiting.unreadable = f"unreadable message {stored.id}: {error}"
+                return waiting
         if len(page) < _PAGE:
-            return mails
+            return waiting

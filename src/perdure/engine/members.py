@@ -23,11 +23,11 @@ from perdure.core.events import (
     TimerCreated,
 )
 from perdure.core.failures import own_failure, unknown_function
-from perdure.core.state import ENDED, InstanceRow, fold, from_row
+from perdure.core.state import ENDED, InstanceRow
 from perdure.core.turn import begin, restart
-from perdure.engine.instances import Instance, InstanceTable, Mail
+from perdure.engine.instances import Instance, InstanceTable
 from perdure.engine.lane import Batch, Lane
-from perdure.engine.loading import Loaded
+from perdure.engine.loading import Loaded, Waiting
 from perdure.store.api import TimerRow
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Members:
             self.park(instance, reason)
             instance.on_load = waiting
             return
-        instance.state = fold(from_row(row), loaded.records)
+        instance.state = loaded.state
         instance.records = loaded.records
         self.strip(instance)
         self._start_open_activities(instance)
@@ -142,9 +142,10 @@ class Members:
 
     def _read_side(self, instance: Instance) -> None:
 
-        def got(mails: list[Mail]) -> None:
+        def got(waiting: Waiting) -> None:
             if self.table.get(instance.key) is not instance or instance.side is None:
                 return
+            mails = waiting.mails
             known = {mail.id: mail for mail in instance.side}
             known.update((mail.id, mail) for mail in instance.mailbox)
             seen = {mail.id for mail in mails}
@@ -154,7 +155,9 @@ class Members:
             instance.mailbox = deque(merged)
             instance.side = None
             state = instance.state
-            if state is not None:
+            if state is not None and waiting.unreadable is not None and not state.ended:
+                self.park(instance, waiting.unreadable)
+            elif state is not None:
                 self.strip(instance)
                 self._start_open_activities(instance)
                 self._engine.timers.arm(

@@ -61,6 +61,7 @@ class TurnRunner:
         self._chunk: Sequence[Job] = ()
         self._queue: deque[Job] = deque()
         self._submitted = 0.0
+        self._watching = False
         self._warned: float | None = None
 
     @property
@@ -73,7 +74,9 @@ class TurnRunner:
         self._submitted = self._runtime.monotonic()
         self._warned = None
         self._worker.submit(lambda: self._work(queue), lambda _: self._finished(jobs))
-        self._runtime.later(self._turn_seconds, self._watch, jobs)
+        if not self._watching:
+            self._watching = True
+            self._runtime.later(self._turn_seconds, self._watch)
 
     def close_later(self, session: Session) -> None:
         """Close a session on the turn thread, before the next chunk."""
@@ -137,28 +140,35 @@ class TurnRunner:
             self._chunk = ()
             self._done(jobs)
 
-    def _watch(self, jobs: Sequence[Job]) -> None:
-        if jobs is not self._chunk:
+    def _watch(self) -> None:
+        """Look at the job that runs, and again when it may have run too long; rest while there is none."""
+        if not self._chunk:
+            self._watching = False
             return
         now = self._runtime.monotonic()
-        current = next((job for job in jobs if job.since is not None and job.outcome is None), None)
+        current = next((job for job in self._chunk if job.since is not None and job.outcome is None), None)
         since = self._submitted if current is None or current.since is None else current.since
         who = f"instance {current.instance.id!r}" if current is not None else "the closing of a session"
-        if now - since < self._turn_seconds:
-            self._runtime.later(max(0.05, self._turn_seconds - (now - since)), self._watch, jobs)
-        elif self._warned != since:
-            self._warned = since
-            log.error("%s has held the turn thread for %.1f s; it is interrupted", who, now - since)
-            self._worker.interrupt(TurnTimeout)
-            self._runtime.later(self._abandon_seconds, self._watch, jobs)
-        else:
-            log.error("%s does not react; its thread is given up", who)
-            self._worker.abandon()
-            self._queue.clear()
-            for job in jobs:
-                if job.outcome is None:
-                    job.outcome = self._blame(job, TurnTimeout("its thread was given up"))
-            self._finished(jobs)
+        pause = max(0.05, self._turn_seconds - (now - since))
+        if now - since >= self._turn_seconds:
+            if self._warned != since:
+                self._warned = since
+                log.error("%s has held the turn thread for %.1f s; it is interrupted", who, now - since)
+                self._worker.interrupt(TurnTimeout)
+                pause = self._abandon_seconds
+            else:
+                log.error("%s does not react; its thread is given up", who)
+                self._give_up()
+        self._runtime.later(pause, self._watch)
+
+    def _give_up(self) -> None:
+        jobs = self._chunk
+        self._worker.abandon()
+        self._queue.clear()
+        for job in jobs:
+            if job.outcome is None:
+                job.outcome = self._blame(job, TurnTimeout("its thread was given up"))
+        self._finished(jobs)
 
     def _blame(self, job: Job, error: TurnTimeout) -> BaseException:
         """The interruption may hit a job that is not the cause; that one is done again."""

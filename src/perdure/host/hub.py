@@ -13,16 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
-from perdure.core.codec import decode_records
 from perdure.core.errors import InstanceNotFound
 from perdure.core.events import EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated, TurnRecord
 from perdure.core.protocols import InstanceQuery, Reply, StartRequest
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine
+from perdure.engine.loading import read_history
 from perdure.store.api import Store
-
-_PAGE = 1000
 
 
 class _Postbox:
@@ -108,19 +106,7 @@ class LocalHub:
         if row is None:
             raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
         execution = row.execution
-
-        def read() -> list[TurnRecord]:
-            records: list[TurnRecord] = []
-            after = -1
-            while True:
-                page = self._store.history(execution, after, _PAGE)
-                for part in page:
-                    records.extend(decode_records(part.body))
-                    after = part.first
-                if len(page) < _PAGE:
-                    return records
-
-        return await self._read(read)
+        return await self._read(lambda: read_history(self._store, execution))
 
     async def wait(self, instance_id: str, timeout: float) -> InstanceRow:
         row = self._engine.committed(instance_id)

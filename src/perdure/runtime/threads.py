@@ -38,7 +38,7 @@ class _Later:
 
 
 class ThreadRuntime:
-    """`on_error` is told of every exception that a home call raised; the home thread goes on."""
+    """`on_error` is told, on the home thread, of every exception that a home call raised; the thread goes on."""
 
     def __init__(self, on_error: Callable[[BaseException], object] | None = None) -> None:
         self._queue: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = queue.SimpleQueue()

@@ -1,0 +1,140 @@
+"""User values to JSON text and back.
+
+An object with a `to_json` method travels in an envelope, `{"__class__": …, "__module__": …, "__data__": …}`, and comes
+back through its class's `from_json`. The class is looked up among the modules that are loaded already: a payload never
+causes an import. With the app setting `AZURE_FUNCTIONS_DURABLE_STRICT_TYPING` (1, true or yes) a payload does not
+choose a class at all: an envelope is opened only when the caller expects its class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+_STRICT = "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING"
+_ENVELOPE = frozenset({"__class__", "__module__", "__data__"})
+
+
+def df_dumps(value: object) -> str:
+    """JSON text, ASCII only. Raises TypeError for what is neither JSON nor has `to_json`, ValueError for cycles."""
+    return "null" if value is None else _encode(value)
+
+
+def df_loads(text: str, expected_type: object = None) -> Any:
+    """The value of `text`. `expected_type` matters in strict mode only.
+
+    Raises json.JSONDecodeError if `text` is not JSON, and in the envelope's name: ValueError for a module that is not
+    loaded, AttributeError for a class that it does not have, TypeError for a class without `from_json`; in strict mode
+    TypeError for anything but the expected type.
+    """
+    enveloped = '"__class__"' in text
+    if (enveloped or expected_type is not None) and strict_typing():
+        return _loads_strictly(text, expected_type)
+    return json.loads(text, object_hook=_open_envelope) if enveloped else json_loads(text)
+
+
+def strict_typing() -> bool:
+    return os.environ.get(_STRICT, "").strip().lower() in ("1", "true", "yes")
+
+
+def json_loads(text: str) -> Any:
+    """As `json.loads`, an order of magnitude faster for what is valid JSON, which is nearly everything."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        # NaN, infinities and lone surrogates are no JSON to msgspec, but Durable Functions writes and reads them.
+        return json.loads(text)
+
+
+plain_dumps = json.JSONEncoder().encode
+"""JSON text of what an orchestrator returns: envelopes are not allowed there."""
+
+
+def return_type(function: Callable[..., Any]) -> object:
+    """What `function` says it returns, None if it does not say or its annotation cannot be evaluated."""
+    try:
+        return typing.get_type_hints(inspect.unwrap(function)).get("return")
+    except Exception:
+        return None
+
+
+def _seal_envelope(value: object) -> dict[str, object]:
+    cls = type(value)
+    to_json: Callable[[object], object] | None = getattr(cls, "to_json", None)
+    if to_json is None:
+        raise TypeError(f"class {cls} does not expose a `to_json` function")
+    # Through the class, so that a static method that takes the object works as well.
+    return {"__class__": cls.__name__, "__module__": cls.__module__, "__data__": to_json(value)}
+
+
+_encode = json.JSONEncoder(default=_seal_envelope).encode
+
+
+def _open_envelope(value: dict[str, Any]) -> Any:
+    if not value.keys() >= _ENVELOPE:
+        return value
+    module_name, class_name = value["__module__"], value["__class__"]
+    module = sys.modules.get(module_name)
+    if module is None:
+        raise ValueError(f"cannot deserialize custom object: module '{module_name}' is not loaded in sys.modules")
+    cls = getattr(module, class_name, None)
+    if cls is None:
+        raise AttributeError(
+            f"cannot deserialize custom object: class '{class_name}' not found in module '{module_name}'"
+        )
+    return _from_json(cls, value["__data__"])
+
+
+def _from_json(cls: type, data: object) -> Any:
+    from_json: Callable[[object], Any] | None = getattr(cls, "from_json", None)
+    if from_json is None:
+        raise TypeError(f"class {cls} does not expose a `from_json` function")
+    return from_json(data)
+
+
+def _loads_strictly(text: str, expected: object) -> Any:
+    value = json_loads(text)
+    if isinstance(value, dict) and cast("dict[str, Any]", value).keys() >= _ENVELOPE:
+        declared = f"{value['__module__']}.{value['__class__']}"
+        if expected is None:
+            raise TypeError(
+                "df_loads: strict mode requires expected_type to deserialize custom-object payloads, "
+                f"but none was provided. Payload declares {declared}."
+            )
+        for cls in _alternatives(expected):
+            if isinstance(cls, type) and declared == f"{cls.__module__}.{cls.__name__}":
+                return _from_json(cls, value["__data__"])
+        raise TypeError(f"df_loads: payload declares class {declared} but expected {_label(expected)}")
+    if expected is None or any(_accepts(cls, value) for cls in _alternatives(expected)):
+        return value
+    raise TypeError(
+        f"df_loads: deserialized value ({type(value).__name__}) is not compatible with expected type {expected}"
+    )
+
+
+def _alternatives(expected: object) -> tuple[object, ...]:
+    if typing.get_origin(expected) in (typing.Union, types.UnionType):
+        return typing.get_args(expected)
+    return (expected,)
+
+
+def _accepts(expected: object, value: object) -> bool:
+    cls = typing.get_origin(expected) or expected
+    if cls is None or cls is type(None):
+        return value is None
+    if cls is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, cls) if isinstance(cls, type) else True
+
+
+def _label(expected: object) -> str:
+    name = getattr(expected, "__name__", None)
+    return f"{getattr(expected, '__module__', '')}.{name}" if name else str(expected)

@@ -1,0 +1,62 @@
+"""Stopping by signal: the first asks, the second does not.
+
+SIGINT (Ctrl-C) and SIGTERM, on Windows SIGBREAK as well. The handlers only put a number into a queue, which is safe
+wherever the main thread is interrupted; an `Event` is not, as its lock may be the one that the main thread holds.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+_WAKE_SECONDS = 0.5
+"""On Windows a wait without end is not interrupted by Ctrl-C; there the waiting thread looks up this often."""
+
+
+class StopSignals:
+    """To be used by the main thread, as a context. Other handlers are put back at its end.
+
+    `end` is called with the exit code by the second signal; it must not return.
+    """
+
+    def __init__(self, end: Callable[[int], Any] = os._exit) -> None:
+        self._end = end
+        self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def wait(self) -> int:
+        """The number of the first signal, once it came."""
+        while True:
+            try:
+                return self._asked.get(timeout=_WAKE_SECONDS if sys.platform == "win32" else None)
+            except queue.Empty:
+                continue
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._asked.put(number)
+        else:
+            self._end(exit_code(number))
+
+
+def exit_code(number: int) -> int:
+    """That of a process which a signal ended, as shells tell it: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + number

@@ -1,0 +1,198 @@
+"""The contract of a store. Its docstrings are the specification, `tests/conformance` is the proof.
+
+A `Store` is one task hub, opened. It is used from several threads, but `commit`, `register_host` and `end_host` are
+called by one thread at a time. All calls block. Driver errors are translated into `core.errors`, the driver's own as
+`__cause__`; whatever a store cannot name is StoreUnavailable.
+
+**The lane.** A host writes through one ordered stream of commits. `Commit.number` must be one more than that of the
+host's last commit that landed, and the host must be alive; else LaneLost. A commit is all or nothing. After any error
+but ShortCount, RefusedData and IdTaken it is unknown whether it landed; `end_host` tells.
+
+**Keys.** Instance and execution keys are made by hosts (`core.ids`). Inbox rows get an arrival number (`seq`) from the
+store, in the order in which they were committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from perdure.core.protocols import InstanceQuery
+from perdure.core.state import InstanceRow
+
+
+class Host(Struct, frozen=True):
+    """A registration of a host. `ordinal` is above that of every earlier one; `id` is never used twice."""
+
+    id: str
+    ordinal: int
+    prefix: int
+    """64 random bits, the upper half of every execution id it makes."""
+
+
+class HistoryRow(Struct, frozen=True, gc=False):
+    """Records `first`, `first` + 1, … of an execution, encoded together."""
+
+    execution: int
+    first: int
+    body: bytes
+
+
+class InboxRow(Struct, frozen=True, gc=False):
+    """A message not yet applied. `execution` 0 meets whatever execution is current."""
+
+    id: int
+    target: int
+    """Instance key."""
+    execution: int
+    control: bool
+    """It reaches the instance although that is held."""
+    body: bytes
+
+
+class StoredMail(Struct, frozen=True, gc=False):
+    seq: int
+    id: int
+    target: int
+    execution: int
+    control: bool
+    held: bool
+    """The target is suspended, parked or failed, so that only control messages are of use to it."""
+    body: bytes
+
+
+class TimerRow(Struct, frozen=True, gc=False):
+    fire_at: int
+    instance: int
+    execution: int
+    task_id: int
+
+
+class Commit(Struct, gc=False):
+    """All that a batch of turns changes. No row occurs twice, and none both as new and as done."""
+
+    host: str
+    number: int
+    now: int
+    created: list[InstanceRow] = []
+    """Inserted; an id that exists is IdTaken."""
+    updated: list[InstanceRow] = []
+    """Written over the row of the same key, which must exist (ShortCount). Key, id and partition never change."""
+    purged: list[int] = []
+    """Instance keys, deleted with all that belongs to them; must exist (ShortCount)."""
+    history: list[HistoryRow] = []
+    inbox_new: list[InboxRow] = []
+    inbox_done: list[int] = []
+    """Message ids, deleted; every one must exist (ShortCount)."""
+    timers_new: list[TimerRow] = []
+    timers_done: list[TimerRow] = []
+    """Deleted where they exist."""
+    retired: list[int] = []
+    """Executions whose history is of no more use: put on the garbage list, deleted later by `sweep`."""
+
+    def empty(self) -> bool:
+        return not (
+            self.created
+            or self.updated
+            or self.purged
+            or self.history
+            or self.inbox_new
+            or self.inbox_done
+            or self.timers_new
+            or self.timers_done
+            or self.retired
+        )
+
+
+class Store(Protocol):
+    # --- the host's side ---------------------------------------------------------------------------------------------
+
+    def register_host(self, now: int, random_bits: int) -> Host:
+        """A new lane, alive, at commit number 0. `random_bits` are 64 fresh ones.
+
+        No other host of this process may be alive. Raises StoreHeld if another process hosts this store.
+        """
+        ...
+
+    def end_host(self, host_id: str) -> int:
+        """Mark the host dead, for ever, and return the number of its last commit that landed.
+
+        Waits for a commit of it that is still under way. May be repeated. What the environment has in doubt (an fsync
+        that failed) is settled here: when this returns, what a read shows is durable.
+        """
+        ...
+
+    def commit(self, commit: Commit) -> None:
+        """Raises LaneLost, ShortCount, RefusedData, IdTaken, StoreUnavailable."""
+        ...
+
+    def sweep(self, host_id: str, limit: int) -> bool:
+        """Delete up to `limit` history rows of retired executions; True if some are left. Not numbered."""
+        ...
+
+    # --- reads: each sees one state, made of whole commits -----------------------------------------------------------
+
+    def instance(self, key: int) -> InstanceRow | None: ...
+
+    def find(self, ids: Sequence[str]) -> dict[str, InstanceRow]:
+        """By id, compared by code point, blanks and case included."""
+        ...
+
+    def query(self, query: InstanceQuery) -> list[InstanceRow]: ...
+
+    def history(self, execution: int, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
+        """Rows with `first` > `after`, in order."""
+        ...
+
+    def inbox(self, after: int, limit: int) -> list[StoredMail]:
+        """Rows with `seq` > `after`, in order."""
+        ...
+
+    def inbox_of(self, target: int, after: int, limit: int) -> list[StoredMail]:
+        """Rows for one instance with `seq` > `after`, in order."""
+        ...
+
+    def timers(self, until: int, after: TimerRow | None, limit: int) -> list[TimerRow]:
+        """Timers with `fire_at` <= `until`, in order of all their fields, from behind `after`."""
+        ...
+
+    def due(self, after_key: int, limit: int) -> list[InstanceRow]:
+        """Instances, by key, that are not held and are `ready` or have open activities."""
+        ...
+
+    def parked(self, after_key: int, limit: int) -> list[InstanceRow]:
+        """Parked instances, by key."""
+        ...
+
+    # --- clients that are not the host -------------------------------------------------------------------------------
+
+    def submit_start(self, row: InstanceRow, record: bytes) -> InstanceRow | None:
+        """Insert a new instance with its first, deferred record, from a process that is not the host.
+
+        `row.key`, `row.execution` are replaced by the store's next client key. Returns None when it was inserted, or
+        the row that has the id already: then nothing was written.
+        """
+        ...
+
+    def submit_message(self, message: InboxRow) -> None:
+        """Insert an inbox row from a process that is not the host; its id is replaced by the next client key.
+
+        Raises InstanceNotFound if no instance has the target's key.
+        """
+        ...
+
+    def client_cursor(self) -> int:
+        """The last client key given out."""
+        ...
+
+    def created_by_clients(self, after_key: int, limit: int) -> list[InstanceRow]:
+        """Instances inserted by `submit_start`, by key."""
+        ...
+
+    def poll(self) -> bool:
+        """Whether another process has written since the last call. Cheap: called every few milliseconds."""
+        ...
+
+    def close(self) -> None: ...
