@@ -1,38 +1,62 @@
 """One seeded schedule: a mix of instances, clients and faults, run to its end and checked.
 
-`run_schedule(seed)` raises `Broken`, with the seed, when an invariant does not hold. Each invariant is a checker with a
-name of its own.
+`run_schedule(seed)` raises `Broken` when an invariant does not hold, with the command that runs the same again.
+Invariants that hold at the end are checkers, in `checkers.py`; those that hold at every step are in `watch.py`.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from azure.durable_functions.registry import Registry
 from msgspec import Struct
-from programs import EXPECTED_RUNS, MODEL, Ledger, build_app, text
+from msgspec.structs import replace
 
-from perdure.core.codec import decode_records
-from perdure.core.errors import InstanceEnded
-from perdure.core.events import ExecutionResumed, ExecutionSuspended, ExecutionTerminated
-from perdure.core.protocols import InstanceQuery
-from perdure.core.state import ENDED, InstanceRow
+from perdure.core.errors import CallerError, HostStopping, InstanceEnded, InstanceExists, InstanceNotFound
+from perdure.core.events import Control, EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
+from perdure.core.protocols import InstanceQuery, StartRequest
+from perdure.core.state import InstanceRow
 from perdure.engine import EngineSettings
 from perdure.engine.instances import Mail
-from perdure.store.api import Commit, Store
+from perdure.engine.outside import submit_message, submit_start
+from perdure.store.api import Store
 from perdure.store.memory import MemoryDatabase, MemoryStore
 from perdure.testing.faults import FaultRates
+from perdure.testing.runtime import SimulatedRuntime
 from perdure.testing.simulation import DEFAULT_SETTINGS, Process, World
+from simulation.checkers import CHECKERS
+from simulation.programs import Ledger, build_app, draw_input, text
+from simulation.watch import Broken, Watch
 
-KINDS = ("chain", "fan", "tree", "sleeper", "race", "saga", "collector", "eternal", "doomed")
+KINDS = (
+    "chain",
+    "fan",
+    "tree",
+    "sleeper",
+    "race",
+    "nested",
+    "canceller",
+    "saga",
+    "guarded",
+    "quitter",
+    "namesakes",
+    "collector",
+    "eternal",
+    "relay",
+    "spinner",
+    "stamped",
+    "doomed",
+)
+COUNTERS = ("collector", "eternal")
+"""Programs that are sent the numbers 1, 2, … as events."""
 
+FATES = ("", "restart", "terminate", "purge")
+"""What becomes of a `stamped` one: it is started again after its end, or after it was terminated, or purged."""
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
+_FAULTY_US = 120_000
+_POLL_SECONDS = 0.01
 
 
 class Sent(Struct):
@@ -43,14 +67,18 @@ class Sent(Struct):
 
 
 class Plan(Struct):
-    """What is drawn for a schedule; tests narrow it."""
+    """What is drawn for a schedule; tests narrow it. None: drawn from the seed."""
 
     kinds: tuple[str, ...] = KINDS
     instances: tuple[int, int] = (6, 12)
     rates: FaultRates | None = None
     kills: int | None = None
+    stops: int | None = None
     doubles: float | None = None
     steering: bool = True
+    noise: int | None = None
+    outside: bool | None = None
+    """Whether other processes insert starts and messages."""
     settings: EngineSettings = DEFAULT_SETTINGS
 
 
@@ -58,54 +86,67 @@ class Schedule:
     def __init__(self, seed: int, plan: Plan) -> None:
         self.seed = seed
         self.plan = plan
-        self.random = random.Random(seed * 7919 + 17)
+        self.random = rng = random.Random(seed * 7919 + 17)
         self.ledger = Ledger()
         self.registry: Registry = build_app(self.ledger)
         self.database = MemoryDatabase()
         self.given: dict[str, dict[str, Any]] = {}
         self.kind: dict[str, str] = {}
-        self.started: set[str] = set()
+        self.fate: dict[str, str] = {}
+        self.awaited: set[str] = set()
+        """Instances for which something is still to be asked or answered."""
+        self.outsiders: set[str] = set()
+        """Instances that another process starts and, in part, steers."""
+        self.won: set[str] = set()
+        """Those of them that were started there; the others were refused, as a rival inside had been faster."""
+        self.rivals: dict[str, Any] = {}
+        self.reborn: set[str] = set()
+        """Instances that were begun anew, so that there is no history of the first execution."""
         self.sent: dict[str, dict[int, Sent]] = {}
+        self.noise: dict[str, dict[str, Sent]] = {}
         self.terminated: set[str] = set()
-        self.landed: list[Commit] = []
         self.problems: list[str] = []
-        draw = self.random.random
+        self.watch = Watch(self.open_store)
         rates = plan.rates
         if rates is None:
             rates = FaultRates(
-                crash_before_commit=draw() * 0.04,
-                crash_after_commit=draw() * 0.04,
-                commit_fails=draw() * 0.04,
-                answer_lost=draw() * 0.04,
-                read_fails=draw() * 0.02,
-                end_host_fails=draw() * 0.2,
+                crash_before_commit=rng.random() * 0.04,
+                crash_after_commit=rng.random() * 0.04,
+                commit_fails=rng.random() * 0.04,
+                answer_lost=rng.random() * 0.04,
+                read_fails=rng.random() * 0.02,
+                end_host_fails=rng.random() * 0.2,
             )
-        self.doubles = draw() * 0.3 if plan.doubles is None else plan.doubles
+        self.doubles = rng.random() * 0.3 if plan.doubles is None else plan.doubles
+        self.outside = rng.random() < 0.35 if plan.outside is None else plan.outside
+        settings = replace(plan.settings, poll_seconds=_POLL_SECONDS) if self.outside else plan.settings
         self.world = World(
-            seed,
-            self._open_store,
-            self.registry.orchestrators,
-            self.registry.activities,
-            rates,
-            plan.settings,
+            seed, self.open_store, self.registry.orchestrators, self.registry.activities, rates, settings
         )
-        self._watch(self.world.process)
+        self._other_process = SimulatedRuntime(self.world.machine)
+        self._other_store = self.open_store()
+        self._met: Process | None = None
 
-    def _open_store(self) -> Store:
+    def open_store(self) -> Store:
         return MemoryStore(self.database, "hub")
+
+    def rows(self) -> list[InstanceRow]:
+        return self.open_store().query(InstanceQuery(limit=100_000))
 
     # --- the world's unkindness --------------------------------------------------------------------------------------
 
-    def _watch(self, process: Process) -> None:
-        """Keep what lands, and deliver some messages of this process twice."""
-        process.store.commits = self.landed
+    def _meet(self, process: Process) -> None:
+        """Watch what a process commits, and deliver some of its messages twice."""
+        self._met = process
+        process.store.commits = self.watch.commits
         engine = process.engine
         deliver = engine.deliver
+        chance = self.world.machine.random
 
         def doubled(mail: Mail) -> None:
             deliver(mail)
-            if mail.execution and self.world.machine.random.random() < self.doubles:
-                self.world.machine.at(self.world.machine.random.randrange(3000), again, mail)
+            if mail.execution and chance.random() < self.doubles:
+                self.world.machine.at(chance.randrange(3000), again, mail)
 
         def again(mail: Mail) -> None:
             lane = engine.commits.lane
@@ -114,41 +155,43 @@ class Schedule:
 
         engine.deliver = doubled  # type: ignore[method-assign]
 
-    def _on_process(self) -> None:
-        if self._watched is not self.world.process:
-            self._watched = self.world.process
-            self._watch(self._watched)
+    def _stop(self) -> None:
+        """SIGTERM: the process leaves in good order, and another one takes its place."""
+        process = self.world.process
+
+        def stopped() -> None:
+            if process.runtime.alive:
+                process.die()
+
+        process.runtime.post(process.engine.stop, self.random.choice([0.0, 0.002, 1.0]), stopped)
 
     # --- the script --------------------------------------------------------------------------------------------------
 
     def run(self) -> World:
-        world, rng = self.world, self.random
-        self._watched = world.process
-        for number in range(rng.randint(*self.plan.instances)):
-            kind = rng.choice(self.plan.kinds)
+        world, rng, plan = self.world, self.random, self.plan
+        self._meet(world.process)
+        for number in range(rng.randint(*plan.instances)):
+            kind = rng.choice(plan.kinds)
             instance_id = f"{kind}-{number}"
-            given: dict[str, Any] = {"key": instance_id}
-            if kind == "chain":
-                given["length"] = rng.randint(1, 8)
-            elif kind == "fan":
-                given["width"] = rng.randint(1, 9)
-            elif kind == "tree":
-                given["depth"] = rng.randint(1, 2)
-            elif kind == "sleeper":
-                given["pauses"] = [rng.choice([0, 1, 3, 86_400]) for _ in range(rng.randint(1, 4))]
-            elif kind in ("collector", "eternal"):
-                given.update(last=rng.randint(2, 9), seen=[])
             self.kind[instance_id] = kind
-            self.given[instance_id] = given
+            self.given[instance_id] = draw_input(kind, instance_id, rng, long_pauses=not self.outside)
+            self.fate[instance_id] = fate = rng.choice(FATES) if kind == "stamped" else ""
+            if fate:
+                self.reborn.add(instance_id)
+            self.awaited.add(instance_id)
+            if self.outside and rng.random() < 0.4:
+                self.outsiders.add(instance_id)
             world.machine.at(rng.randrange(20_000), self._start, instance_id)
-        kills = rng.randint(0, 3) if self.plan.kills is None else self.plan.kills
-        for _ in range(kills):
+        for _ in range(rng.randint(0, 3) if plan.kills is None else plan.kills):
             world.machine.at(rng.randrange(1000, 60_000), lambda: world.kill())
-        world.machine.at(120_000, world.calm)
+        for _ in range(rng.randint(0, 1) if plan.stops is None else plan.stops):
+            world.machine.at(rng.randrange(1000, 60_000), self._stop)
+        for number in range(rng.randint(0, 6) if plan.noise is None else plan.noise):
+            world.machine.at(rng.randrange(2000, 80_000), self._make_noise, f"noise-{number}")
+        world.machine.at(_FAULTY_US, world.calm)
         if not world.run_until(self._over_once_in(40)):
-            raise Broken(f"seed {self.seed}: not at an end: {self._unfinished()}")
+            raise Broken(f"not at an end: {self._unfinished()}")
         self._let_settle()
-        world.engine.drop_sessions()
         for check in CHECKERS:
             check(self)
         return world
@@ -158,32 +201,84 @@ class Schedule:
 
         def over() -> bool:
             nonlocal count
-            self._on_process()
+            process = self.world.process
+            if process is not self._met:
+                self._meet(process)
+            self.watch.step(process)
             count += 1
-            return count % steps == 0 and not self._unfinished()
+            if count % steps:
+                return False
+            self.watch.quiet_moment(process, self.kind)
+            return not self._unfinished()
 
         return over
 
     def _let_settle(self) -> None:
         """What is on the way at the end (a late answer, garbage) comes to rest."""
-        until = self.world.machine.now() + 3_000_000
+        until = self.world.machine.now() + 1_500_000
         self.world.run_until(lambda: self.world.machine.now() >= until)
 
     def _unfinished(self) -> list[str]:
-        return [i for i in self.kind if not self.world.ended(i)]
+        return [i for i in self.kind if i in self.awaited or not self.world.ended(i)]
+
+    # --- clients -----------------------------------------------------------------------------------------------------
 
     def _start(self, instance_id: str) -> None:
+        request = StartRequest(
+            name=self.kind[instance_id],
+            instance_id=instance_id,
+            input=text(self.given[instance_id]),
+            request_id=f"first {instance_id}",
+        )
+
         def started(answer: Any) -> None:
             if answer != instance_id:
                 self.problems.append(f"the start of {instance_id} was answered with {answer!r}")
-            self.started.add(instance_id)
-            if self.kind[instance_id] in ("collector", "eternal"):
-                self.sent[instance_id] = {}
-                self._send(instance_id, 1)
-            elif self.plan.steering and self.random.random() < 0.25:
-                self._steer(instance_id)
+            self._go_on(instance_id)
 
-        self.world.start(self.kind[instance_id], instance_id, text(self.given[instance_id]), started)
+        if instance_id in self.outsiders:
+            self.world.machine.at(self.random.randrange(600), self._insert_start, request)
+            if self.kind[instance_id] not in (*COUNTERS, "stamped") and self.random.random() < 0.3:
+                self._rival(request)
+        else:
+            self.world.ask(lambda engine, reply: engine.doors.start(request, reply), started)
+
+    def _insert_start(self, request: StartRequest) -> None:
+        """Start an instance from another process."""
+        instance_id = request.instance_id
+        assert instance_id is not None
+        try:
+            submit_start(self._other_store, self._other_process, request)
+            self.won.add(instance_id)
+        except InstanceExists:
+            pass
+        self.watch.published(self._other_store.find([instance_id])[instance_id])
+        self._go_on(instance_id)
+
+    def _rival(self, request: StartRequest) -> None:
+        """Want the same id as another process at the same moment: one of the two is refused."""
+        instance_id = request.instance_id
+        assert instance_id is not None
+        rival = replace(request, request_id=f"rival {instance_id}")
+
+        def answered(answer: Any) -> None:
+            self.rivals[instance_id] = answer
+            if instance_id in self.won and answer == instance_id:
+                self.reborn.add(instance_id)  # it came too late to be a rival: the first had ended
+
+        self.world.ask(lambda engine, reply: engine.doors.start(rival, reply), answered)
+
+    def _go_on(self, instance_id: str) -> None:
+        """The instance is there."""
+        if self.kind[instance_id] in COUNTERS:
+            self.sent[instance_id] = {}
+            self._send(instance_id, 1)
+        elif self.fate[instance_id]:
+            self.world.machine.at(self.random.randrange(4000), self._decide_fate, instance_id)
+            return
+        elif self.plan.steering and self.random.random() < 0.25:
+            self._steer(instance_id)
+        self.awaited.discard(instance_id)
 
     def _send(self, instance_id: str, number: int) -> None:
         """Raise events 1, 2, … each after the one before was acknowledged; raise again if nobody answers."""
@@ -192,6 +287,8 @@ class Schedule:
         mine = sent.raised
 
         def answered(answer: Any) -> None:
+            if isinstance(answer, HostStopping):
+                return
             if isinstance(answer, InstanceEnded) and sent.raised > 1:
                 sent.acknowledged += 1  # an earlier try had landed though nobody said so
                 return
@@ -205,158 +302,126 @@ class Schedule:
             if not sent.acknowledged and sent.raised == mine:
                 self._send(instance_id, number)
 
-        self.world.raise_event(instance_id, "NUMBER", str(number), answered)
+        self._raise(instance_id, EventRaised(name="NUMBER", input=str(number)), answered)
         self.world.machine.at(2_000_000, lost)
+
+    def _make_noise(self, name: str) -> None:
+        """An event that nobody waits for, for anybody."""
+        targets = [i for i in self.kind if i not in self.awaited and i not in self.reborn]
+        if not targets:
+            return
+        target = self.random.choice(targets)
+        sent = self.noise.setdefault(target, {})[name] = Sent(raised=1)
+
+        def answered(answer: Any) -> None:
+            if answer is None:
+                sent.acknowledged += 1
+            elif not isinstance(answer, CallerError):
+                self.problems.append(f"{name} for {target} was answered with {answer!r}")
+
+        self._raise(target, EventRaised(name="noise", input=f'"{name}"'), answered)
+
+    def _raise(self, instance_id: str, event: EventRaised, then: Callable[[Any], object]) -> None:
+        if instance_id in self.outsiders:
+            self._insert(instance_id, event, then)
+        else:
+            self.world.ask_once(lambda engine, reply: engine.doors.raise_event(instance_id, event, reply), then)
+
+    def _insert(self, instance_id: str, event: EventRaised | Control, then: Callable[[Any], object]) -> None:
+        try:
+            submit_message(self._other_store, instance_id, event)
+        except CallerError as refusal:
+            then(refusal)
+        else:
+            then(None)
 
     def _steer(self, instance_id: str) -> None:
         """Suspend it for a while, or terminate it."""
-        world = self.world
         if self.random.random() < 0.3:
             self.terminated.add(instance_id)
-            event = ExecutionTerminated(reason="enough")
-            world.ask(lambda engine, reply: engine.doors.control(instance_id, event, reply), lambda _: None)
+            self._control(instance_id, ExecutionTerminated(reason="enough"), _nothing)
             return
 
-        def resume(_: Any) -> None:
-            event = ExecutionResumed()
-            world.machine.at(
-                self.random.randrange(30_000),
-                lambda: world.ask(lambda engine, reply: engine.doors.control(instance_id, event, reply), lambda _: None),
+        def resume() -> None:
+            self._control(instance_id, ExecutionResumed(), _nothing)
+
+        def suspended(_: Any) -> None:
+            self.world.machine.at(self.random.randrange(30_000), resume)
+            # Of two clients, one inside and one outside, the second may be the first to be heard.
+            for pause in (100_000, 1_000_000, 10_000_000):
+                self.world.machine.at(pause, resume_if_need_be)
+
+        def resume_if_need_be() -> None:
+            row = self.world.row(instance_id)
+            if row is not None and row.status == "Suspended":
+                resume()
+
+        self._control(instance_id, ExecutionSuspended(reason="a pause"), suspended)
+
+    def _control(self, instance_id: str, event: Control, then: Callable[[Any], object]) -> None:
+        if instance_id in self.outsiders and self.random.random() < 0.5:
+            self._insert(instance_id, event, then)
+        else:
+            self.world.ask(lambda engine, reply: engine.doors.control(instance_id, event, reply), then)
+
+    def _decide_fate(self, instance_id: str) -> None:
+        """End it, if that is to be, and begin it anew."""
+        fate = self.fate[instance_id]
+
+        def begin_anew(answer: Any = None) -> None:
+            if fate == "purge":
+                self._purge(instance_id, again)
+            else:
+                again(answer)
+
+        def again(_: Any) -> None:
+            self.given[instance_id] = {**self.given[instance_id], "mark": "second"}
+            request = StartRequest(
+                name=self.kind[instance_id],
+                instance_id=instance_id,
+                input=text(self.given[instance_id]),
+                request_id=f"second {instance_id}",
             )
+            self.world.ask(lambda engine, reply: engine.doors.start(request, reply), begun)
 
-        event = ExecutionSuspended(reason="a pause")
-        world.ask(lambda engine, reply: engine.doors.control(instance_id, event, reply), resume)
+        def begun(answer: Any) -> None:
+            if answer != instance_id:
+                self.problems.append(f"the second start of {instance_id} was answered with {answer!r}")
+            self.awaited.discard(instance_id)
 
-    def rows(self) -> list[InstanceRow]:
-        return self._open_store().query(InstanceQuery(limit=100_000))
+        def once_ended(answer: Any = None) -> None:
+            if self.world.ended(instance_id):
+                begin_anew()
+            else:
+                self.world.machine.at(1500, once_ended)
+
+        if fate == "terminate":
+            event = ExecutionTerminated(reason="to begin anew")
+            self.world.ask(lambda engine, reply: engine.doors.control(instance_id, event, reply), once_ended)
+        else:
+            once_ended()
+
+    def _purge(self, instance_id: str, then: Callable[[Any], object]) -> None:
+        def purged(answer: Any) -> None:
+            if answer is not None and not isinstance(answer, InstanceNotFound):
+                self.problems.append(f"the purge of {instance_id} was answered with {answer!r}")
+            if self.world.engine.committed(instance_id) is not None:
+                self.problems.append(f"{instance_id} is shown although it is purged")
+            then(answer)
+
+        self.world.ask(lambda engine, reply: engine.doors.purge(instance_id, reply), purged)
+
+
+def _nothing(_: Any) -> None:
+    return None
 
 
 def run_schedule(seed: int, plan: Plan | None = None) -> World:
-    return Schedule(seed, plan or Plan()).run()
-
-
-# --- invariants ------------------------------------------------------------------------------------------------------
-
-
-def every_answer_fits(schedule: Schedule) -> None:
-    if schedule.problems:
-        raise Broken(f"seed {schedule.seed}: {schedule.problems}")
-
-
-def outputs_are_those_of_the_sequential_model(schedule: Schedule) -> None:
-    for instance_id, kind in schedule.kind.items():
-        row = schedule.world.row(instance_id)
-        assert row is not None
-        if row.status == "Terminated":
-            if instance_id not in schedule.terminated:
-                raise Broken(f"seed {schedule.seed}: {instance_id} was terminated by nobody")
-            continue
-        if kind == "doomed":
-            if row.status != "Failed" or "the child failed: True" not in (row.failure or ""):
-                raise Broken(f"seed {schedule.seed}: {instance_id} should have failed: {row}")
-            continue
-        if row.status != "Completed":
-            raise Broken(f"seed {schedule.seed}: {instance_id} is {row.status}: {row.failure or row.parked}")
-        output = json.loads(row.output or "null")
-        if kind in MODEL and output != MODEL[kind](schedule.given[instance_id]):
-            raise Broken(f"seed {schedule.seed}: {instance_id} gave {output}")
-
-
-def every_acknowledged_event_is_seen_in_order(schedule: Schedule) -> None:
-    for instance_id, sent in schedule.sent.items():
-        row = schedule.world.row(instance_id)
-        assert row is not None
-        if row.status != "Completed":
-            continue
-        seen: list[int] = json.loads(row.output or "[]")
-        counts = Counter(seen)
-        last = schedule.given[instance_id]["last"]
-        if seen != sorted(seen):
-            raise Broken(f"seed {schedule.seed}: {instance_id} saw events out of order: {seen}")
-        for number, record in sent.items():
-            low = 1 if number != last else 1
-            if not low <= counts[number] <= record.raised:
-                raise Broken(
-                    f"seed {schedule.seed}: {instance_id}: event {number}, raised {record.raised} times, "
-                    f"was seen {counts[number]} times: {seen}"
-                )
-
-
-def every_activity_ran(schedule: Schedule) -> None:
-    for instance_id, kind in schedule.kind.items():
-        row = schedule.world.row(instance_id)
-        if row is None or row.status != "Completed" or kind not in EXPECTED_RUNS:
-            continue
-        for key in EXPECTED_RUNS[kind](schedule.given[instance_id]):
-            if not schedule.ledger.runs[key]:
-                raise Broken(f"seed {schedule.seed}: activity {key} never ran")
-
-
-def no_activity_ran_again_without_a_fault(schedule: Schedule) -> None:
-    if schedule.world.crashes or not schedule.plan.rates or not schedule.plan.rates.none():
-        return
-    for key, runs in schedule.ledger.runs.items():
-        if runs > 1 and not key.startswith("fan"):
-            raise Broken(f"seed {schedule.seed}: activity {key} ran {runs} times although nothing failed")
-
-
-def each_execution_ends_once(schedule: Schedule) -> None:
-    ended: Counter[tuple[int, int]] = Counter()
-    last: dict[int, tuple[int, str]] = {}
-    for commit in schedule.landed:
-        for row in [*commit.created, *commit.updated]:
-            before = last.get(row.key)
-            if row.status in ENDED and (before is None or before != (row.execution, row.status)):
-                ended[row.key, row.execution] += 1
-            last[row.key] = (row.execution, row.status)
-    doubled = [name for name, count in ended.items() if count > 1]
-    if doubled:
-        raise Broken(f"seed {schedule.seed}: executions that ended twice: {doubled}")
-
-
-def histories_only_grow_and_replay(schedule: Schedule) -> None:
-    """Each history has the records its row says; a fresh session over it decides the same."""
-    store = schedule._open_store()  # pyright: ignore[reportPrivateUsage]
-    for row in schedule.rows():
-        parts = store.history(row.execution, -1, 100_000)
-        place = 0
-        records = []
-        for part in parts:
-            if part.first != place:
-                raise Broken(f"seed {schedule.seed}: the history of {row.id} has a gap at {place}")
-            decoded = decode_records(part.body)
-            place += len(decoded)
-            records.extend(decoded)
-        if place != row.sequence:
-            raise Broken(f"seed {schedule.seed}: {row.id} has {place} records, its row says {row.sequence}")
-        session = schedule.registry.orchestrators.open(row.name, row.id)
-        if row.status == "Completed":
-            session.replay(records)
-        session.close()
-
-
-def nothing_is_left_behind(schedule: Schedule) -> None:
-    store = schedule._open_store()  # pyright: ignore[reportPrivateUsage]
-    rows = {row.key: row for row in schedule.rows()}
-    for mail in store.inbox(0, 100_000):
-        row = rows.get(mail.target)
-        if row is None or row.status != "Failed":
-            raise Broken(f"seed {schedule.seed}: a message for {row.id if row else mail.target} was never taken")
-    timers = store.timers(2**62, None, 100_000)
-    if timers:
-        raise Broken(f"seed {schedule.seed}: timers of ended instances are left: {timers}")
-    due = store.due(0, 100_000)
-    if due:
-        raise Broken(f"seed {schedule.seed}: ended instances are still due: {[row.id for row in due]}")
-
-
-CHECKERS: list[Callable[[Schedule], None]] = [
-    every_answer_fits,
-    outputs_are_those_of_the_sequential_model,
-    every_acknowledged_event_is_seen_in_order,
-    every_activity_ran,
-    no_activity_ran_again_without_a_fault,
-    each_execution_ends_once,
-    histories_only_grow_and_replay,
-    nothing_is_left_behind,
-]
+    schedule = Schedule(seed, plan or Plan())
+    try:
+        return schedule.run()
+    except Exception as error:
+        kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
+        raise Broken(f"{kind}{error}\nTo run it again: make simulate SEED={seed} SCHEDULES=1") from error
+    finally:
+        schedule.world.engine.drop_sessions()

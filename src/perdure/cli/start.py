@@ -23,7 +23,7 @@ import click
     help="Where the task hub is kept: memory://, sqlite:///relative.db, sqlite:////absolute.db.  "
     "[default: .perdure/hub.db in APP_DIR]",
 )
-@click.option("--insecure", is_flag=True, default=None, help="Allow an --host that other machines can reach.")
+@click.option("--insecure", is_flag=True, default=None, help="Allow a --host that other machines can reach.")
 @click.option("--wait", is_flag=True, default=None, help="Wait while another process serves the store.")
 @click.option(
     "--grace",

@@ -54,6 +54,8 @@ class Commits:
     # --- the lane ----------------------------------------------------------------------------------------------------
 
     def register(self) -> None:
+        if self._engine.leaving:
+            return
         now, bits = self._engine.runtime.now(), self._engine.runtime.random_bits(64)
         self._writer.submit(lambda: self._engine.store.register_host(now, bits), self._registered)
 
@@ -97,6 +99,7 @@ class Commits:
         self._engine.members.table = InstanceTable()
         self._engine.dispatch.ready.clear()
         self._sweeping = False
+        self._sweep_due = True
 
         def ended(result: Union[int, BaseException]) -> None:
             if isinstance(result, BaseException):
@@ -232,6 +235,7 @@ class Commits:
         if not self._sweep_due or self._sweeping:
             return
         self._sweeping = True
+        self._sweep_due = False
 
         def swept(result: object) -> None:
             if lane is not self.lane:
@@ -240,7 +244,7 @@ class Commits:
             if isinstance(result, BaseException):
                 self.end_lane(result)
             else:
-                self._sweep_due = bool(result)
+                self._sweep_due = self._sweep_due or bool(result)
                 self._engine.schedule_pump()
 
         self._writer.submit(lambda: self._engine.store.sweep(lane.host.id, _SWEEP_ROWS), swept)

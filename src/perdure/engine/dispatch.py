@@ -84,6 +84,9 @@ class Dispatch:
     def turns_done(self, jobs: Sequence[Job]) -> None:
         """A chunk is back from the turn thread."""
         engine = self._engine
+        if engine.leaving:
+            engine.drop_sessions()
+            return
         for job in jobs:
             instance, outcome = job.instance, job.outcome
             if engine.members.table.get(instance.key) is not instance or outcome is None:

@@ -115,7 +115,11 @@ class Engine:
 
     def _leave(self) -> None:
         self.leaving = True
+        self.recovery = None
         self.doors.shut()
+        self.loader.reset()
+        self.timers.clear()
+        self.runner.forget()
 
         def left(result: object) -> None:
             if isinstance(result, BaseException):

@@ -121,7 +121,10 @@ class Lane:
         batch = self.batch
         inbox: list[InboxRow] = []
         waiting: dict[int, Mail] = {}
+        purged = set(batch.purged)
         for mail in self.fresh.values():
+            if mail.target in purged:
+                continue  # it arrived behind the purge, which takes all that is for the instance
             if mail.activity is not None and not mail.waited:
                 mail.waited = True
                 waiting[mail.id] = mail
@@ -136,7 +139,6 @@ class Lane:
             return None
         self.in_flight = batch
         self.batch = Batch(batch.number + 1)
-        purged = set(batch.purged)
         return Commit(
             host=self.host.id,
             number=batch.number,

@@ -23,6 +23,7 @@ from perdure.core.events import (
     TimerCreated,
 )
 from perdure.core.failures import own_failure, unknown_function
+from perdure.core.ids import first_key
 from perdure.core.state import ENDED, InstanceRow
 from perdure.core.turn import begin, restart
 from perdure.engine.instances import Instance, InstanceTable
@@ -82,10 +83,7 @@ class Members:
             return
         waiting, instance.on_load = instance.on_load, []
         if row is None:
-            for mail in instance.mailbox:
-                self._engine.lane.forget(mail)
-                if mail.activity is not None:
-                    self._engine.desk.settle(mail.activity)
+            self._drop_mail(instance)
             self.table.remove(instance)
             for then in waiting:
                 then(None)
@@ -105,6 +103,21 @@ class Members:
             then(instance)
         self._engine.dispatch.wake(instance)
         self._engine.schedule_pump()
+
+    def _drop_mail(self, instance: Instance) -> None:
+        """The mail is for an instance that is gone; a row that this host wrote for it since goes too.
+
+        What another process wrote had to find the instance, so it went with it.
+        """
+        lane = self._engine.lane
+        for mail in instance.mailbox:
+            if mail.row and mail.id >= first_key(1):
+                lane.consume(mail)
+            else:
+                lane.forget(mail)
+                if mail.activity is not None:
+                    self._engine.desk.settle(mail.activity)
+        instance.mailbox.clear()
 
     def strip(self, instance: Instance) -> None:
         """A held instance keeps control messages only; the others have rows, or will have with this batch."""
@@ -261,6 +274,8 @@ class Members:
         batch.touched[instance.key] = instance
         for mail in instance.mailbox:
             self._engine.lane.forget(mail)
+            if mail.activity is not None:
+                self._engine.desk.settle(mail.activity)
         instance.mailbox.clear()
         self._empty(instance, batch)
 

@@ -56,10 +56,13 @@ class Recovery:
             self._read_timers(None)
 
     def deliver(self, page: Sequence[StoredMail]) -> None:
-        """Hand stored messages to their instances; what only waits for a held one stays where it is."""
+        """Hand stored messages to their instances; answers that wait for a held one stay where they are.
+
+        An event may be for an instance that has failed, which keeps it as late.
+        """
         for stored in page:
             self.inbox_cursor = stored.seq
-            if stored.held and not stored.control:
+            if stored.held and not stored.control and stored.execution:
                 continue
             try:
                 mail = to_mail(stored)

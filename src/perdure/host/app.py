@@ -30,7 +30,7 @@ from perdure.host.injection import Injector
 from perdure.host.links import WEBHOOK_PATH, client_binding
 from perdure.host.loading import enter_app_folder, load_functions
 from perdure.host.management import ManagementApi
-from perdure.host.problems import AppProblem, SettingsProblem, StartProblem
+from perdure.host.problems import SettingsProblem, StartProblem
 from perdure.host.server import Address, HttpServer, take_address
 from perdure.host.settings import AppSettings, CommandLine, Settings, read_settings
 from perdure.host.signals import StopSignals
@@ -60,6 +60,7 @@ def run(app_root: Path, command_line: CommandLine) -> int:
     with ExitStack() as leave:
         console.attach()
         leave.callback(console.detach)
+        signals = leave.enter_context(StopSignals())
         settings = read_settings(app_root, command_line, os.environ)
         store = claim_store(settings)
         leave.callback(store.close)
@@ -69,19 +70,19 @@ def run(app_root: Path, command_line: CommandLine) -> int:
         console.yield_to_app()
         host = Host(settings, functions, store, address.url)
         server = HttpServer(host.gateway, address)
-        with StopSignals() as signals:
-            host.start()
-            leave.callback(host.close)
-            server.start()
-            console.show(_banner(settings, functions, address))
-            signals.wait()
-            console.show(
-                f"Stopping. Running activities get {settings.grace_seconds:g} seconds; "
-                "what is not done then runs again at the next start. Ctrl-C again ends at once."
-            )
-            deadline = time.monotonic() + settings.grace_seconds
-            host.stop(settings.grace_seconds)
-            server.stop(max(_LAST_REQUESTS_SECONDS, deadline - time.monotonic()))
+        host.start()
+        leave.callback(host.close)
+        server.start()
+        signals.ask_first()
+        console.show(_banner(settings, functions, address))
+        signals.wait()
+        console.show(
+            f"Stopping. What runs gets {settings.grace_seconds:g} s to end; the rest runs again at the next start. "
+            "Ctrl-C again ends at once."
+        )
+        deadline = time.monotonic() + settings.grace_seconds
+        host.stop(settings.grace_seconds)
+        server.stop(max(_LAST_REQUESTS_SECONDS, deadline - time.monotonic()))
     return 0
 
 
@@ -240,7 +241,4 @@ def _registry(functions: AppFunctions, injector: Injector) -> Registry:
             return None
         return lambda: injector.arguments(durable.name, durable.injection, {})
 
-    try:
-        return build_registry([durable.function for durable in functions.durable], arguments)
-    except ValueError as error:
-        raise AppProblem(str(error), advice="Give each its own name.") from error
+    return build_registry([durable.function for durable in functions.durable], arguments)

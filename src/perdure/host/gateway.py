@@ -5,6 +5,7 @@ Raw ASGI, so that it runs under any server and mounts into another app (`root_pa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from importlib import resources
@@ -58,6 +59,9 @@ class Gateway:
             response = _TOO_LARGE
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            # The server has given the request up, as the host stops.
+            response = refusal(HostStopping("The host has stopped."))
         except Exception as error:
             log.critical("internal error in %s %s", request.method, request.path, exc_info=error)
             response = Response(500)

@@ -131,7 +131,8 @@ class _View:
                 return None
             case ExecutionCompleted():
                 row["OrchestrationStatus"] = event.status
-                self._put_result(row, _outcome(event))
+                failure = event.failure
+                self._put_result(row, embed(event.result) if failure is None else as_string(reason(failure)))
                 row["FailureDetails"] = None
             case ContinueAsNew():
                 row["OrchestrationStatus"] = "ContinuedAsNew"
@@ -159,11 +160,3 @@ class _View:
         row["ScheduledTime"] = time
         row["FunctionName"] = task.name
         self._put_input(row, task.input)
-
-
-def _outcome(event: ExecutionCompleted) -> Value:
-    if event.failure is not None:
-        return as_string(reason(event.failure))
-    if event.status == "Terminated":
-        return None if event.result is None else as_string(event.result)
-    return embed(event.result)

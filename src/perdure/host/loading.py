@@ -1,4 +1,4 @@
-"""Load the user's app: run `function_app.py` and find its one app object and the functions of it."""
+"""Load the user's app: run `function_app.py`, find its app object, and collect its functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from azure.durable_functions.app import begin_loading, default_blueprint
-from azure.functions.decorators.function_app import DecoratorApi, Function, FunctionRegister
+from azure.durable_functions.triggers import ACTIVITY_TRIGGER, ORCHESTRATION_TRIGGER, served_name
+from azure.functions.decorators.function_app import DecoratorApi, Function, FunctionApp, FunctionRegister
 
 from perdure.host.problems import AppProblem, Location, app_problem, function_location
 
@@ -39,8 +40,8 @@ def load_functions(app_root: Path, script: str) -> list[Function]:
         )
     begin_loading()
     module = _run_module(file, app_root)
-    app = _find_app(module, file)
     blueprint = default_blueprint()
+    app = _find_app(module, file, needed=not _declared(blueprint))
     declared = [*_declared(app), *_declared(blueprint)]
     _refuse_shared_names(declared)
     app.register_functions(blueprint)
@@ -64,8 +65,11 @@ def _run_module(file: Path, app_root: Path) -> ModuleType:
     return module
 
 
-def _find_app(module: ModuleType, file: Path) -> FunctionRegister:
+def _find_app(module: ModuleType, file: Path, *, needed: bool) -> FunctionRegister:
+    """The one app object of the module; an empty one if there is none and it is not `needed`."""
     apps = {id(value): value for value in vars(module).values() if isinstance(value, FunctionRegister)}
+    if not apps and not needed:
+        return FunctionApp()
     if not apps:
         raise AppProblem(
             f"ValueError: Could not find top level function app instances in {file.name}.",
@@ -92,19 +96,27 @@ def _declared(container: DecoratorApi) -> list[Function]:
 
 
 def _refuse_shared_names(functions: list[Function]) -> None:
-    """Names are compared without regard to case, as a call finds a function so."""
-    seen: dict[str, Function] = {}
+    """No two functions of one name; no two orchestrators, and no two activities, that a call could not tell apart."""
+    names: dict[str, Function] = {}
+    called: dict[tuple[str, str], Function] = {}
     for function in functions:
         name = function.get_function_name() or ""
-        first = seen.setdefault(name.lower(), function)
-        if first is not function:
-            raise AppProblem(
-                f"ValueError: Function {name} does not have a unique function name. Please change @app.function_name() "
-                "or the function method name to be unique.",
-                location=function_location(function.get_user_function()),
-                advice=f"The name is taken by the function at {function_location(first.get_user_function())}; "
-                "upper and lower case make no difference.",
-            )
+        _refuse_second(names.setdefault(name, function), function, f"Function {name}", "")
+        trigger = function.get_trigger()
+        if trigger is not None and trigger.type in (ORCHESTRATION_TRIGGER, ACTIVITY_TRIGGER):
+            callee = served_name(function)
+            first = called.setdefault((trigger.type, callee.lower()), function)
+            _refuse_second(first, function, f"The {trigger.type} {callee}", "; upper and lower case make no difference")
+
+
+def _refuse_second(first: Function, second: Function, what: str, rule: str) -> None:
+    if first is not second:
+        raise AppProblem(
+            f"ValueError: {what} does not have a unique function name. Please change @app.function_name() or the "
+            "function method name to be unique.",
+            location=function_location(second.get_user_function()),
+            advice=f"The name is taken by the function at {function_location(first.get_user_function())}{rule}.",
+        )
 
 
 def _indexing_problem(error: Exception, functions: list[Function], app_root: Path) -> AppProblem:

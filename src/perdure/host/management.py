@@ -243,12 +243,10 @@ def _status_body(row: InstanceRow, *, show_input: bool) -> dict[str, Any]:
 
 def _output(row: InstanceRow) -> Value:
     match row.status:
-        case "Completed":
+        case "Completed" | "Terminated":
             return embed(row.output)
         case "Failed":
             return None if row.failure is None else as_string(reason(decode_failure(row.failure)))
-        case "Terminated":
-            return None if row.output is None else as_string(row.output)
         case "Pending" | "Running" | "Suspended":
             return None
 

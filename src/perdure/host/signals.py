@@ -1,4 +1,4 @@
-"""Stopping by signal: the first asks, the second does not.
+"""Stopping by signal: the first asks, the second does not. Before the host is up, the first does not either.
 
 SIGINT (Ctrl-C) and SIGTERM, on Windows SIGBREAK as well. The handlers only put a number into a queue, which is safe
 wherever the main thread is interrupted; an `Event` is not, as its lock may be the one that the main thread holds.
@@ -21,13 +21,13 @@ _WAKE_SECONDS = 0.5
 class StopSignals:
     """To be used by the main thread, as a context. Other handlers are put back at its end.
 
-    `end` is called with the exit code by the second signal; it must not return.
+    `end` is called with the exit code by a signal that does not ask; it must not return.
     """
 
     def __init__(self, end: Callable[[int], Any] = os._exit) -> None:
         self._end = end
         self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._count = 0
+        self._asks = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -41,6 +41,10 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ask_first(self) -> None:
+        """From here on there is something to be stopped gently: the next signal asks, and the one after it ends."""
+        self._asks = True
+
     def wait(self) -> int:
         """The number of the first signal, once it came."""
         while True:
@@ -50,8 +54,8 @@ class StopSignals:
                 continue
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count == 1:
+        if self._asks:
+            self._asks = False
             self._asked.put(number)
         else:
             self._end(exit_code(number))

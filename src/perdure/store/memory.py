@@ -214,8 +214,8 @@ class MemoryStore:
         freed = {hub.instances[key].id for key in commit.purged}
         ids: set[str] = set()
         keys: set[int] = set()
+        self._check_values(commit.created)
         for row in commit.created:
-            self._check_values(row)
             has_key = row.key in keys or (row.key in hub.instances and row.key not in commit.purged)
             if has_key or row.id in ids or (row.id in hub.key_of and row.id not in freed):
                 taken = _taken(hub, commit.created, freed)
@@ -224,8 +224,7 @@ class MemoryStore:
                 raise RefusedData(f"instance key {row.key} exists already")
             ids.add(row.id)
             keys.add(row.key)
-        for row in commit.updated:
-            self._check_values(row)
+        self._check_values(commit.updated)
         updated = {row.key for row in commit.updated} - set(commit.purged)
         if len(updated) < len(commit.updated) or not _all_exist(list(updated), hub.instances):
             raise ShortCount("an instance to be updated does not exist")
@@ -241,14 +240,18 @@ class MemoryStore:
         self._check_new(commit.timers_new, _timer, hub.has_timer)
 
     def _check_new(self, rows: Sequence[Any], key: Callable[[Any], Any], exists: Callable[[Any], bool]) -> None:
+        self._check_values(rows)
         seen: set[Any] = set()
         for row in rows:
-            self._check_values(row)
             if key(row) in seen or exists(row):
                 raise RefusedData(f"row exists already: {type(row).__name__} {key(row)}")
             seen.add(key(row))
 
-    def _check_values(self, row: Struct) -> None:
+    def _check_values(self, rows: Iterable[Struct]) -> None:
+        for row in rows:
+            self._check_row(row)
+
+    def _check_row(self, row: Struct) -> None:
         for name, value in zip(row.__struct_fields__, msgspec.structs.astuple(row), strict=True):
             match value:
                 case str():
@@ -347,12 +350,12 @@ class MemoryStore:
     def submit_start(self, row: InstanceRow, record: bytes) -> InstanceRow | None:
         with self._lock:
             hub = self._hub()
-            self._check_values(row)
             taken = hub.key_of.get(row.id)
             if taken is not None:
                 return hub.instances[taken]
+            self._check_row(row)
             body = join_records([record])
-            self._check_values(HistoryRow(0, 0, body))
+            self._check_row(HistoryRow(0, 0, body))
             key = hub.client_key = self._database.next_client_key()
             hub.insert_instance(msgspec.structs.replace(row, key=key, execution=key))
             hub.insert_history(HistoryRow(key, 0, body))
@@ -361,9 +364,9 @@ class MemoryStore:
     def submit_message(self, message: InboxRow) -> None:
         with self._lock:
             hub = self._hub()
-            self._check_values(message)
             if message.target not in hub.instances:
                 raise InstanceNotFound(f"no instance has the key {message.target}")
+            self._check_row(message)
             key = hub.client_key = self._database.next_client_key()
             hub.insert_message(self._database.next_seq(), msgspec.structs.replace(message, id=key))
 
@@ -415,10 +418,10 @@ def _matches(row: InstanceRow, query: InstanceQuery) -> bool:
 
 def _taken(hub: _Hub, created: Sequence[InstanceRow], freed: set[str]) -> list[str]:
     """Ids of `created` that another instance has, or an earlier one of `created`."""
-    seen: dict[str, int] = {}
-    taken: list[str] = []
-    for row in created:
-        if seen.get(row.id, row.key) != row.key or (row.id not in freed and hub.key_of.get(row.id, row.key) != row.key):
-            taken.append(row.id)
-        seen[row.id] = row.key
-    return taken
+    owner: dict[str, int] = {}
+    return [
+        row.id
+        for row in created
+        if owner.setdefault(row.id, row.key) != row.key
+        or (row.id not in freed and hub.key_of.get(row.id, row.key) != row.key)
+    ]

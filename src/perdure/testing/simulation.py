@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from perdure.core.errors import CallerError
+from perdure.core.errors import CallerError, HostStopping
 from perdure.core.events import EventRaised
 from perdure.core.protocols import Activities, Orchestrators, Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
@@ -120,14 +120,14 @@ class World:
     ) -> None:
         """Send a request to whatever process lives and ask again when no answer comes; `then` gets the first answer.
 
-        A request is asked again only if its process died or stays silent, so `verb` must bear repetition.
+        A request is asked again only if its process died, stopped or stays silent, so `verb` must bear repetition.
         """
         answered = False
         sent_to: Process | None = None
 
         def reply(answer: Any) -> None:
             nonlocal answered
-            if not answered:
+            if not answered and not isinstance(answer, HostStopping):
                 answered = True
                 then(answer)
 

@@ -109,4 +109,8 @@ class Channel:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close(True)
+            try:
+                connection.close(True)
+            except apsw.Error:
+                # The last connection to a file writes its log into it. What of that fails is still in the log.
+                pass

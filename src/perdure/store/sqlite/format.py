@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
 
 from perdure.core.errors import StoreFormat, StoreUnavailable
-from perdure.store.sqlite.connections import CREATE, transaction, uri
+from perdure.store.sqlite.connections import CREATE, OPEN, transaction, uri
 from perdure.store.sqlite.driver import Connect, Connection
 from perdure.store.sqlite.host_lock import HostLock
 from perdure.store.sqlite.statements import STATEMENTS, read_sql
@@ -90,7 +91,7 @@ def _migrate(connection: Connection, connect: Connect, path: Path, mode_of: Path
     assert found is not None
     if found == format.number:
         return
-    _copy(connection, connect, path.with_name(f"{path.name}.format-{found}"), mode_of)
+    _copy(connect, path, path.with_name(f"{path.name}.format-{found}"), mode_of)
     for older in range(found, format.number):
         connection.execute(format.steps[older])
     _stamp(connection, format)
@@ -102,15 +103,18 @@ def _stamp(connection: Connection, format: Format) -> None:
     connection.execute(STATEMENTS["stamp_hubs"], (format.number,))
 
 
-def _copy(source: Connection, connect: Connect, target: Path, mode_of: Path) -> None:
-    """Appears under its name only once it is whole and on disk."""
+def _copy(connect: Connect, path: Path, target: Path, mode_of: Path) -> None:
+    """Appears under its name only once it is whole and on disk. Read through a connection that writes nothing itself,
+    as SQLite asks for."""
     unfinished = target.with_name(target.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
-    destination = connect(uri(unfinished, mode_of), CREATE)
-    try:
+    with (
+        closing(connect(uri(path, mode_of), OPEN)) as source,
+        closing(connect(uri(unfinished, mode_of), CREATE)) as destination,
+    ):
         backup = destination.backup("main", source, "main")
-        backup.step()
-        backup.finish()
-    finally:
-        destination.close()
+        try:
+            backup.step()
+        finally:
+            backup.finish()
     os.replace(unfinished, target)

@@ -98,7 +98,10 @@ def _create(connection: Connection, hub: int, rows: list[InstanceRow]) -> None:
     try:
         _INSERT_INSTANCES.run(connection, _with_hub(rows, hub))
     except apsw.ConstraintError as error:
-        taken = [row.id for row in rows if _has_other(connection, hub, row)]
+        owner: dict[str, int] = {}
+        taken = [
+            row.id for row in rows if owner.setdefault(row.id, row.key) != row.key or _has_other(connection, hub, row)
+        ]
         if not taken:
             raise
         raise IdTaken(taken) from error

@@ -1,0 +1,7 @@
+"""Fixtures of the kill test."""
+
+from __future__ import annotations
+
+from fix_host import start_host
+
+__all__ = ["start_host"]

@@ -1,0 +1,206 @@
+"""What an orchestrator sees and may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+import pytest
+from orchestration_driver import START, Driven
+
+from perdure.core.events import SubOrchestrationInstanceCreated, TaskScheduled
+
+Drive = Callable[..., Driven]
+
+
+def test_the_facts_of_an_instance(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        assert context.current_utc_datetime == datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
+        assert context.current_utc_datetime.tzinfo is timezone.utc
+        yield context.create_timer(timedelta(seconds=1.5))
+        assert context.current_utc_datetime == datetime(2024, 5, 1, 12, 0, 1, 500_000, tzinfo=timezone.utc)
+        return [
+            context.instance_id,
+            context.parent_instance_id,
+            context.version,
+            context.get_input(),
+            context.custom_status,
+            context.will_continue_as_new,
+        ]
+
+    run = drive(orchestrator, {"a": 1}, parent_id="parent", version="1.2")
+    run.fire(0, after=1.5)
+
+    assert run.output == ["abc123", "parent", "1.2", {"a": 1}, None, False]
+
+
+def test_no_input_is_none(drive: Drive) -> None:
+    assert drive(lambda context: context.get_input()).output is None
+
+
+def test_the_input_is_decoded_afresh_each_time(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        context.get_input().append("changed")
+        return context.get_input()
+
+    assert drive(orchestrator, [1]).output == [1]
+
+
+def test_a_custom_status_can_be_read_back(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        context.set_custom_status({"step": 1})
+        return context.custom_status
+
+    assert drive(orchestrator).output == {"step": 1}
+
+
+@pytest.mark.parametrize("cleared", [None, 0, False, "", [], {}])
+def test_a_status_that_counts_as_false_clears_it(drive: Drive, cleared: Any) -> None:
+    def orchestrator(context: Any) -> Any:
+        context.set_custom_status("something")
+        context.set_custom_status(cleared)
+
+    assert drive(orchestrator).last.custom_status is None
+
+
+def test_a_custom_status_of_16_kb_in_utf_16_is_the_most(drive: Drive) -> None:
+    # Two bytes for each character, two of which are the quotes; a size is whole kilobytes.
+    most = "ä" * (17 * 512 - 3)
+
+    def orchestrator(context: Any) -> Any:
+        context.set_custom_status(context.get_input())
+
+    assert drive(orchestrator, most).ended
+    assert drive(orchestrator, most).custom_status == most
+    assert drive(orchestrator, most + "ä").error == (
+        "The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. The current payload size is 17 KB."
+    )
+
+
+def test_unique_ids_share_one_counter_and_are_the_same_after_a_replay(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        first = context.new_guid()
+        yield context.call_activity("a")
+        return [str(first), context.new_uuid()]
+
+    run = drive(orchestrator)
+    run.complete(0, after=0)
+
+    assert run.output[0] == "4faf5989-8d4e-56db-b75d-15a1d6c996f1"
+    assert run.now == START
+
+
+def test_inputs_are_encoded_when_the_task_is_made(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        value = [1]
+        task = context.call_activity("a", value)
+        value.append(2)
+        yield task
+
+    assert drive(orchestrator).decided == [TaskScheduled(0, "a", "[1]")]
+
+
+def test_an_input_that_is_not_json_is_refused(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        yield context.call_activity("a", b"bytes")
+
+    assert drive(orchestrator).error == "class <class 'bytes'> does not expose a `to_json` function"
+
+
+@pytest.mark.parametrize("name", ["", "nul\0", "\ud800"])
+def test_a_function_needs_a_name_that_can_be_stored(drive: Drive, name: str) -> None:
+    def orchestrator(context: Any) -> Any:
+        yield context.call_activity(name)
+
+    run = drive(orchestrator)
+    assert run.failure.type == "ValueError"
+    if not name:
+        assert run.error == "function_name cannot be empty"
+
+
+# --- functions given as they are -------------------------------------------------------------------------------------
+
+app = df.DFApp()
+
+
+@app.activity_trigger(input_name="value", activity="Custom")
+def renamed(value: int) -> str:
+    return str(value)
+
+
+@app.function_name("Named")
+@app.activity_trigger(input_name="value")
+def also_renamed(value: int) -> int:
+    return value
+
+
+@app.orchestration_trigger(context_name="context")
+def child(context: Any) -> Any:
+    return None
+
+
+plain = func.FunctionApp()
+
+
+@plain.activity_trigger(input_name="value")
+def on_a_plain_app(value: int) -> int:
+    return value
+
+
+def test_a_function_is_called_under_the_name_it_is_served_by(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        yield [
+            context.call_activity(renamed, 1),
+            context.call_activity(also_renamed, 2),
+            context.call_activity(on_a_plain_app, 3),
+            context.call_activity_with_retry(renamed, df.RetryOptions(1, 1), 4),
+            context.call_sub_orchestrator(child),
+        ]
+
+    assert [
+        (type(decision), decision.name)
+        for decision in drive(orchestrator).decided
+        if isinstance(decision, (TaskScheduled, SubOrchestrationInstanceCreated))
+    ] == [
+        (TaskScheduled, "Custom"),
+        (TaskScheduled, "Named"),
+        (TaskScheduled, "on_a_plain_app"),
+        (TaskScheduled, "Custom"),
+        (SubOrchestrationInstanceCreated, "child"),
+    ]
+
+
+def test_a_function_of_the_wrong_kind_is_refused(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        yield context.call_activity(child)
+
+    assert drive(orchestrator).error.startswith(
+        "Received function with Trigger-type `orchestrationTrigger` but expected `ActivityTrigger`."
+    )
+
+
+def test_a_function_without_a_trigger_is_refused(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        yield context.call_sub_orchestrator(lambda context: None)
+
+    assert drive(orchestrator).error.startswith(
+        "The `call_sub_orchestrator` API received a `Callable` without an associated Azure Functions trigger-type."
+    )
+
+
+# --- retry options ---------------------------------------------------------------------------------------------------
+
+
+def test_retry_options_show_what_they_were_given() -> None:
+    options = df.RetryOptions(5000, 3)
+
+    assert (options.first_retry_interval_in_milliseconds, options.max_number_of_attempts) == (5000, 3)
+    assert options.to_json() == {"firstRetryIntervalInMilliseconds": 5000, "maxNumberOfAttempts": 3}
+
+
+def test_a_retry_needs_a_pause() -> None:
+    with pytest.raises(ValueError, match="valuemust be greater than 0"):
+        df.RetryOptions(0, 3)

@@ -1,0 +1,171 @@
+"""The format of the file: recognised, migrated after a copy was made, refused when it is none of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+from faulty_disk import Disk
+from other_process import other_process
+from store_rows import Lane, instance
+
+from perdure.core.errors import StoreFormat, StoreHeld, StoreUnavailable
+from perdure.store.sqlite import SqliteStore
+from perdure.store.sqlite.format import FORMAT, Format
+
+SECOND = Format(2, FORMAT.schema, {1: "ALTER TABLE instance ADD COLUMN tags TEXT; CREATE TABLE two (a INTEGER)"})
+THIRD = Format(3, FORMAT.schema, {**SECOND.steps, 2: "INSERT INTO two VALUES (3)"})
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    """A store of format 1 with one instance, closed."""
+    store = SqliteStore(path, "hub")
+    Lane(store).commit(created=[instance(1 << 40)])
+    store.close()
+    return path
+
+
+def numbers(path: Path) -> tuple[int, list[int]]:
+    """The format of the file and those of its hubs."""
+    connection = apsw.Connection(str(path))
+    found = connection.pragma("user_version"), [row[0] for row in connection.execute("SELECT format FROM hub")]
+    connection.close()
+    return found
+
+
+def test_a_file_says_its_format(old: Path) -> None:
+    SqliteStore(old, "another hub").close()
+    assert numbers(old) == (1, [1, 1])
+
+
+def test_an_older_format_is_migrated_step_by_step_after_a_copy_was_made(old: Path) -> None:
+    store = SqliteStore(old, "hub", format=THIRD)
+    assert store.instance(1 << 40) == instance(1 << 40)
+    Lane(store).commit(created=[instance(2 << 40)])
+    store.close()
+    assert numbers(old) == (3, [3])
+    connection = apsw.Connection(str(old))
+    assert connection.execute("SELECT a FROM two").get == 3
+    connection.close()
+
+    copy = old.with_name("hub.db.format-1")
+    assert numbers(copy) == (1, [1])
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert {file.name for file in old.parent.iterdir()} == {"hub.db", "hub.db.lock", "hub.db.format-1"}
+    store = SqliteStore(copy, "hub")
+    assert store.instance(1 << 40) == instance(1 << 40)
+    assert store.instance(2 << 40) is None
+    store.close()
+
+
+def test_the_copy_has_what_is_still_in_the_log(old: Path) -> None:
+    writer = SqliteStore(old, "hub")
+    assert writer.submit_start(instance(0, "last"), b"{}") is None
+    assert old.with_name("hub.db-wal").stat().st_size > 0
+    SqliteStore(old, "hub", format=SECOND).close()
+    copy = SqliteStore(old.with_name("hub.db.format-1"), "hub")
+    assert copy.find(["last"])
+    copy.close()
+    writer.close()
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(old: Path) -> None:
+    broken = Format(2, FORMAT.schema, {1: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)"})
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        SqliteStore(old, "hub", format=broken)
+    assert numbers(old) == (1, [1])
+    store = SqliteStore(old, "hub")
+    assert store.instance(1 << 40) == instance(1 << 40)
+    store.close()
+    SqliteStore(old, "hub", format=SECOND).close()
+    assert numbers(old) == (2, [2])
+
+
+def test_without_a_copy_there_is_no_migration(old: Path) -> None:
+    disk = Disk("disk without room for a copy")
+    disk.arm(lambda ordinal, kind: kind == "write")
+    with pytest.raises(StoreUnavailable):
+        SqliteStore(old, "hub", format=SECOND, connect=disk.connect)
+    disk.disarm()
+    assert numbers(old) == (1, [1])
+    assert not old.with_name("hub.db.format-1").exists()
+    SqliteStore(old, "hub", format=SECOND, connect=disk.connect).close()
+    disk.unregister()
+    assert numbers(old.with_name("hub.db.format-1")) == (1, [1])
+
+
+def test_a_store_that_is_served_is_not_migrated(old: Path) -> None:
+    with other_process(old) as other:
+        other.ask("host")
+        with pytest.raises(StoreHeld, match=f"Process {other.process.pid} "):
+            SqliteStore(old, "hub", format=SECOND)
+    assert numbers(old) == (1, [1])
+
+
+def test_a_client_that_knows_the_old_format_writes_nothing_after_a_migration(old: Path) -> None:
+    client = SqliteStore(old, "hub")
+    SqliteStore(old, "hub", format=SECOND).close()
+    with pytest.raises(StoreFormat, match="from format 1 to 2"):
+        client.submit_start(instance(0, "a"), b"{}")
+    client.close()
+    store = SqliteStore(old, "hub", format=SECOND)
+    assert store.find(["a"]) == {}
+    store.close()
+
+
+def test_a_newer_format_is_refused_with_both_numbers(old: Path) -> None:
+    SqliteStore(old, "hub", format=THIRD).close()
+    before = old.read_bytes()
+    with pytest.raises(StoreFormat, match="has store format 3; this version of Perdure knows formats up to 1"):
+        SqliteStore(old, "hub")
+    assert old.read_bytes() == before
+
+
+def test_a_format_that_has_no_way_to_ours_is_refused(old: Path) -> None:
+    with pytest.raises(StoreFormat, match="has store format 1; this version of Perdure cannot migrate it"):
+        SqliteStore(old, "hub", format=Format(3, FORMAT.schema, {2: ""}))
+    assert numbers(old) == (1, [1])
+
+
+def test_a_hub_of_another_format_than_its_file_is_refused(old: Path) -> None:
+    connection = apsw.Connection(str(old))
+    connection.execute("UPDATE hub SET format = 7")
+    connection.close()
+    with pytest.raises(StoreFormat, match="'hub' has format 7 in a file of format 1"):
+        SqliteStore(old, "hub")
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("not a database\n" * 100)
+    with pytest.raises(StoreFormat, match="is not a SQLite database"):
+        SqliteStore(path, "hub")
+    assert path.read_text() == "not a database\n" * 100
+
+
+@pytest.mark.parametrize("change", ["CREATE TABLE t (a)", "PRAGMA user_version = 1", "PRAGMA application_id = 5"])
+def test_a_database_of_something_else_is_refused_and_left_alone(path: Path, change: str) -> None:
+    path.parent.mkdir()
+    connection = apsw.Connection(str(path))
+    connection.execute(change)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreFormat, match="is a SQLite database, but not a store of Perdure"):
+        SqliteStore(path, "hub")
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_becomes_a_store(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    SqliteStore(path, "hub").close()
+    assert numbers(path) == (1, [1])
+
+
+def test_two_processes_may_make_the_same_store_at_once(path: Path) -> None:
+    with other_process(path) as a, other_process(path) as b:
+        assert a.ask("start a") == "None"
+        assert b.ask("start b") == "None"
+    assert numbers(path) == (1, [1])
