@@ -210,6 +210,20 @@ def test_hubs_of_one_database_do_not_see_each_other(lane: Lane, store: Store, da
     assert database.open().instance(lane.first + 1) == instance(lane.first + 1, ready=True)
 
 
+def test_keys_of_another_hub_are_nobodys(lane: Lane, store: Store, database: Database) -> None:
+    other = database.open("another hub")
+    assert other.submit_start(instance(0, "a"), b"{}") is None
+    (row,) = other.created_by_clients(0, 10)
+    other.submit_message(message(0, row.key))
+    (mail,) = other.inbox(0, 10)
+    before = snapshot(other, [row.key])
+    for parts in ({"updated": [replace(row, status="Failed")]}, {"purged": [row.key]}, {"inbox_done": [mail.id]}):
+        with pytest.raises(ShortCount):
+            lane.commit(**parts)
+    lane.commit(retired=[lane.first + 1])
+    assert snapshot(other, [row.key]) == before
+
+
 def test_a_commit_is_seen_whole_or_not_at_all(lane: Lane, database: Database) -> None:
     """Pairs of instances are moved on together, while others look."""
     rows = [instance(lane.first + n) for n in range(1, 301)]

@@ -27,11 +27,8 @@ def one_of_two_rivals_wins(schedule: Schedule) -> None:
     for instance_id, answer in schedule.rivals.items():
         if instance_id not in schedule.won and answer != instance_id:
             raise Broken(f"{instance_id} was refused outside, and inside it was answered with {answer!r}")
-        if instance_id in schedule.reborn:
-            row = schedule.world.row(instance_id)
-            if row is None or not schedule.watch.ended_before(row):
-                raise Broken(f"{instance_id} was begun anew although it had not ended")
-        elif instance_id in schedule.won and not isinstance(answer, InstanceExists):
+        late = instance_id in schedule.reborn
+        if instance_id in schedule.won and not late and not isinstance(answer, InstanceExists):
             raise Broken(f"{instance_id} was started outside, and inside it was answered with {answer!r}")
 
 
@@ -93,7 +90,9 @@ def late_events_are_marked(schedule: Schedule) -> None:
         for record in _history(schedule, row.id):
             for event in record.received:
                 if isinstance(event, EventRaised) and event.late != over:
-                    raise Broken(f"{row.id}: {event} is marked wrongly: its execution had {'' if over else 'not '}ended")
+                    raise Broken(
+                        f"{row.id}: {event} is marked wrongly: its execution had {'' if over else 'not '}ended"
+                    )
             over = over or any(type(decision).__name__ == "ExecutionCompleted" for decision in record.decided)
 
 

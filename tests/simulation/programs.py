@@ -317,7 +317,8 @@ def draw_input(kind: str, key: str, rng: random.Random, *, long_pauses: bool) ->
         case "sleeper":
             given["pauses"] = [rng.choice([0, 1, 3, longest]) for _ in range(rng.randint(1, 4))]
         case "canceller":
-            given["pauses"] = rng.sample([1, 2, 3, 60, 7200, 30 * 86_400], k=rng.randint(2, 4))
+            given["pauses"] = [rng.choice([1, 2]), *rng.sample([3, 60, 7200, 30 * 86_400], k=rng.randint(1, 3))]
+            rng.shuffle(given["pauses"])
         case "collector" | "eternal":
             given.update(last=rng.randint(2, 9), seen=[])
         case "relay" | "spinner":

@@ -52,11 +52,6 @@ class Watch:
         for row in commit.updated:
             self.published(row)
 
-    def ended_before(self, row: InstanceRow) -> bool:
-        """Whether an earlier execution of the instance had ended."""
-        versions = self._versions.get(row.key, {})
-        return any(other.status in ENDED and other.execution != row.execution for other in versions)
-
     # --- at every step -----------------------------------------------------------------------------------------------
 
     def step(self, process: Process) -> None:

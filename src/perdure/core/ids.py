@@ -42,6 +42,11 @@ def check_text(text: str, what: str) -> str:
     """Refuse what not every store can hold in an id or a name: NUL and lone surrogates."""
     if "\0" in text:
         raise InvalidRequest(f"{what} contains a NUL character; remove it.")
+    return check_unicode(text, what)
+
+
+def check_unicode(text: str, what: str) -> str:
+    """Refuse lone surrogates, which UTF-8 cannot hold. Raises InvalidRequest."""
     if not text.isascii():
         try:
             text.encode("utf-8")

@@ -96,6 +96,12 @@ class ActivityDesk:
         """The result of this activity is durable, or of no more use."""
         self._calls.pop(name, None)
 
+    def settle_results(self, target: int) -> None:
+        """The results that this instance has, and that are not durable, are of no use."""
+        for call in self.finished():
+            if call.target == target:
+                self.settle(call.name)
+
     def drop_queued(self, target: int) -> None:
         """The instance has ended or opened another execution: what has not begun need not."""
         for call in self._queues.pop(target, ()):

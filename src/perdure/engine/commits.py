@@ -36,7 +36,7 @@ class Commits:
         self._writer = engine.runtime.worker("commits")
         self.lane: Lane | None = None
         self.turn_limit = engine.settings.turns_in_batch
-        """Turns in one batch; narrowed while a value that the store refuses is looked for."""
+        """Turns and requests in one batch; narrowed while a value that the store refuses is looked for."""
         self.suspicious: set[str] = set()
         """Ids made here that turned out to be taken; they are looked up like ids that users chose."""
         self._faults = 0
@@ -98,6 +98,9 @@ class Commits:
                 self._engine.runner.close_later(instance.session)
         self._engine.members.table = InstanceTable()
         self._engine.dispatch.ready.clear()
+        if self._seal_later is not None:
+            self._seal_later.cancel()
+            self._seal_later = None
         self._sweeping = False
         self._sweep_due = True
 
@@ -131,13 +134,39 @@ class Commits:
         if isinstance(error, IdTaken):
             self.suspicious.update(error.ids)
         elif isinstance(error, RefusedData) and flight is not None:
-            if len(flight.touched) == 1:
-                key = next(iter(flight.touched))
-                self._engine.members.park_on_load[key] = f"the store refused what its turn wrote: {error}"
-            elif not flight.touched:
-                for request, _ in flight.requests:
-                    self._engine.doors.answer(request, error)
-            self.turn_limit = max(1, min(self.turn_limit, flight.turns) // 2)
+            self._narrow(flight, error)
+
+    def _narrow(self, flight: Batch, error: RefusedData) -> None:
+        """Find who wrote what the store refuses: an instance that is alone in its batch is parked, a request refused.
+
+        Results of activities that were only to be kept are dropped first, as they may be what is refused. Should their
+        instances go on, these activities run again.
+        """
+        engine = self._engine
+        self.turn_limit = max(1, min(self.turn_limit, flight.load) // 2)
+        kept = [mail.activity for mail in flight.written if mail.activity is not None]
+        if kept:
+            if len(flight.causes) + len(flight.requests) <= 2:
+                for name in kept:
+                    engine.desk.settle(name)
+        elif not flight.requests and len(flight.causes) == 1:
+            key = next(iter(flight.causes))
+            engine.members.park_on_load[key] = f"the store refused what its turn wrote: {error}"
+            engine.desk.settle_results(key)
+        elif len(flight.requests) == 1 and flight.turns <= 1:
+            request, _ = flight.requests[0]
+            if all(flight.began.get(key) is request for key in flight.causes):
+                engine.doors.answer(request, error)
+
+    @property
+    def narrowed(self) -> bool:
+        return self.turn_limit < self._engine.settings.turns_in_batch
+
+    def room(self) -> int:
+        """How many more turns and requests may join the open batch."""
+        engine = self._engine
+        room = self.turn_limit - engine.lane.batch.load
+        return room - engine.doors.asking - engine.runner.under_way if self.narrowed else room
 
     def _pause_then(self, call: Callable[[], object], error: BaseException | None) -> None:
         if error is not None:
@@ -159,7 +188,7 @@ class Commits:
         if batch.empty and not lane.fresh:
             self._idle(lane)
             return
-        more = (self._engine.dispatch.ready or not self._engine.runner.idle) and batch.turns < self.turn_limit
+        more = (self._engine.dispatch.ready or not self._engine.runner.idle) and batch.load < self.turn_limit
         if more and not hurry:
             if self._seal_later is None:
                 self._seal_later = self._engine.runtime.later(self._engine.settings.seal_seconds, self._seal_now, lane)
@@ -167,7 +196,7 @@ class Commits:
         if self._seal_later is not None:
             self._seal_later.cancel()
             self._seal_later = None
-        commit = lane.seal(self._engine.runtime.now())
+        commit = lane.seal(self._engine.runtime.now(), keep_results=not self.narrowed)
         if commit is not None:
             self._writer.submit(lambda: self._engine.store.commit(commit), lambda result: self._committed(lane, result))
             if self._engine.dispatch.ready:

@@ -41,13 +41,13 @@ class Dispatch:
     def begin_turns(self, lane: Lane) -> None:
         """Hand the next chunk to the turn thread, unless that is at work or the open batch is full."""
         engine, batch = self._engine, lane.batch
-        limit, settings = engine.commits.turn_limit, engine.settings
+        settings = engine.settings
         if not engine.runner.idle or batch.bytes >= settings.bytes_in_batch:
             return
         jobs: list[Job] = []
         now = engine.runtime.now()
         for _ in range(len(self.ready)):
-            if len(jobs) >= min(settings.turns_in_chunk, limit - batch.turns):
+            if len(jobs) >= min(settings.turns_in_chunk, engine.commits.room()):
                 break
             instance = self.ready.popleft()
             instance.queued = False
@@ -84,19 +84,19 @@ class Dispatch:
     def turns_done(self, jobs: Sequence[Job]) -> None:
         """A chunk is back from the turn thread."""
         engine = self._engine
-        if engine.leaving:
-            engine.drop_sessions()
-            return
         for job in jobs:
             instance, outcome = job.instance, job.outcome
-            if engine.members.table.get(instance.key) is not instance or outcome is None:
+            if engine.leaving or engine.members.table.get(instance.key) is not instance:
+                if job.session is not None:
+                    engine.runner.close_later(job.session)
                 continue
+            instance.session, instance.records = job.session, ()
             if isinstance(outcome, Checkpoint):
                 self._resolve_children(job, outcome)
                 continue
             instance.busy = False
             instance.put_back(job.mails)
-            if isinstance(outcome, Interrupted):
+            if outcome is None or isinstance(outcome, Interrupted):
                 engine.members.reset(instance)
             elif isinstance(outcome, TurnTimeout):
                 limit = engine.settings.turn_seconds
@@ -104,6 +104,8 @@ class Dispatch:
             else:
                 log.error("internal error in a turn of instance %r", instance.id, exc_info=outcome)
                 engine.members.park(instance, f"internal error: {type(outcome).__name__}: {outcome}")
+        if engine.leaving:
+            engine.drop_sessions()
         engine.schedule_pump()
 
     def _resolve_children(self, job: Job, checkpoint: Checkpoint) -> None:
@@ -146,6 +148,7 @@ class Dispatch:
         if checkpoint.record is not None:
             batch = lane.batch
             batch.add(instance, checkpoint)
+            batch.causes.add(instance.key)
             instance.row = checkpoint.row
             instance.last_batch = batch.number
             for child in checkpoint.children:
@@ -168,6 +171,8 @@ class Dispatch:
             engine.members.bring_inbox(instance)
         self.gather(instance, checkpoint, [mail])
         engine.members.strip(instance)
+        if instance.unreadable is not None and not state.held and not state.ended:
+            engine.members.park(instance, instance.unreadable)
 
     def absorb(self, instance: Instance) -> None:
         """Mail for an instance that has ended: events are kept as late, answers wait for a rewind of a failed one."""

@@ -8,6 +8,7 @@ here and nowhere behind: what is inside is never refused.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from perdure.core.errors import (
 )
 from perdure.core.events import Control, EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
 from perdure.core.failures import unknown_function
-from perdure.core.ids import check_instance_id, check_name
+from perdure.core.ids import check_instance_id, check_name, check_unicode
 from perdure.core.protocols import Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine.instances import Instance
@@ -49,6 +50,8 @@ class Doors:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: dict[Request, None] = {}
+        self._waiting: deque[Request] = deque()
+        self._asking: set[Request] = set()
         self._waiters: dict[str, list[Reply]] = {}
         self._let_in = False
         self._stopping = False
@@ -56,6 +59,11 @@ class Doors:
     @property
     def open_count(self) -> int:
         return len(self._open)
+
+    @property
+    def asking(self) -> int:
+        """Requests under way that have not joined a batch."""
+        return len(self._asking)
 
     # --- coming and going --------------------------------------------------------------------------------------------
 
@@ -66,10 +74,19 @@ class Doors:
             return
         self._open[request] = None
         if self._let_in:
-            self._run(request)
+            self._waiting.append(request)
+            self.admit()
+
+    def admit(self) -> None:
+        """Run the requests that wait, as many as the open batch takes while a refused value is looked for."""
+        commits = self._engine.commits
+        while self._waiting and self._let_in and (not commits.narrowed or commits.room() > 0):
+            request = self._waiting.popleft()
+            if request in self._open:
+                self._run(request)
 
     def answer(self, request: Request, result: Any) -> None:
-        self._open.pop(request, None)
+        self._close(request)
         reply, request.reply = request.reply, _told
         try:
             reply(result)
@@ -77,19 +94,21 @@ class Doors:
             log.warning("an answer could not be handed over", exc_info=True)
 
     def answer_when_durable(self, request: Request, result: Any) -> None:
+        self._asking.discard(request)
         self._engine.lane.batch.requests.append((request, result))
         self._engine.schedule_pump()
 
     def shut(self) -> None:
         """The lane has ended; requests wait."""
         self._let_in = False
+        self._waiting.clear()
+        self._asking.clear()
 
     def let_in(self) -> None:
         """The lane is there; everything open is done, again if need be."""
         self._let_in = True
-        for request in list(self._open):
-            if request in self._open:
-                self._run(request)
+        self._waiting.extend(self._open)
+        self.admit()
 
     def stop(self) -> None:
         self._stopping = True
@@ -103,7 +122,12 @@ class Doors:
                 self.answer(Request(_nothing, reply), HostStopping("The host has stopped."))
         self._waiters.clear()
 
+    def _close(self, request: Request) -> None:
+        self._open.pop(request, None)
+        self._asking.discard(request)
+
     def _run(self, request: Request) -> None:
+        self._asking.add(request)
         try:
             request.run(request)
         except PerdureError as error:
@@ -117,6 +141,7 @@ class Doors:
     def raise_event(self, instance_id: str, event: EventRaised, reply: Reply) -> None:
         def run(request: Request) -> None:
             check_name(event.name, "The event name")
+            check_unicode(event.input or "", "The event's input")
             self._check_load()
             self._with(request, instance_id, deliver)
 
@@ -128,6 +153,10 @@ class Doors:
         self.submit(run, reply)
 
     def control(self, instance_id: str, event: Control, reply: Reply) -> None:
+        def run(request: Request) -> None:
+            check_unicode(event.reason or "", "The reason")
+            self._with(request, instance_id, act)
+
         def act(request: Request, instance: Instance) -> None:
             self._refuse_ended(instance)
             state = instance.state
@@ -144,7 +173,7 @@ class Doors:
             self._engine.deliver(self._engine.make_mail(instance.key, 0, event))
             self.answer_when_durable(request, None)
 
-        self.submit(lambda request: self._with(request, instance_id, act), reply)
+        self.submit(run, reply)
 
     def purge(self, instance_id: str, reply: Reply) -> None:
         def purge(request: Request, instance: Instance) -> None:
@@ -153,6 +182,7 @@ class Doors:
             if not state.ended:
                 raise WrongStatus("purge", instance_id, state.status)
             if instance.busy or instance.last_batch > engine.lane.durable:
+                self._asking.discard(request)
                 engine.lane.batch.after.append(lambda: self._run_again(request))
                 engine.schedule_pump()
                 return
@@ -169,7 +199,7 @@ class Doors:
             if row is not None and row.status in ENDED:
                 self.answer(request, row)
             else:
-                self._open.pop(request, None)
+                self._close(request)
                 self._waiters.setdefault(instance_id, []).append(request.reply)
 
         self.submit(lambda request: self._with(request, instance_id, watch), reply)
@@ -190,21 +220,23 @@ class Doors:
 
     def _start(self, request: Request, start: StartRequest) -> None:
         engine = self._engine
-        check_name(start.name, "The orchestrator's name")
+        check_start(start)
         if not engine.orchestrators.knows(start.name):
             raise UnknownFunction(unknown_function(start.name, "orchestrator", engine.orchestrators.names()))
         self._check_load()
+        given = (start.name, start.version, start.input, None, start.request_id)
         if start.instance_id is None:
             if request.made is None:
                 request.made = f"{engine.runtime.random_bits(128):032x}"
-            engine.members.create(request.made, start.name, start.version, start.input, None, start.request_id)
+            made = engine.members.create(request.made, *given)
+            engine.lane.batch.began[made.key] = request
             self.answer_when_durable(request, request.made)
             return
         instance_id = check_instance_id(start.instance_id)
 
         def decide(instance: Instance | None) -> None:
             if instance is None:
-                engine.members.create(instance_id, start.name, start.version, start.input, None, start.request_id)
+                instance = engine.members.create(instance_id, *given)
             else:
                 state = instance.state
                 assert state is not None
@@ -213,7 +245,8 @@ class Doors:
                     return
                 if not state.ended:
                     raise InstanceExists(state.status)
-                engine.members.restart(instance, start.name, start.version, start.input, None, start.request_id)
+                engine.members.restart(instance, *given)
+            engine.lane.batch.began[instance.key] = request
             self.answer_when_durable(request, instance_id)
 
         engine.members.resolve(instance_id, self._guarded(request, decide))
@@ -251,6 +284,14 @@ class Doors:
         engine = self._engine
         if max(engine.ready_count, self.open_count) > engine.settings.backlog:
             raise Overloaded("Too much work is waiting in this host; try again in a moment.")
+
+
+def check_start(start: StartRequest) -> None:
+    """Raises InvalidRequest for a text that not every store can hold."""
+    check_name(start.name, "The orchestrator's name")
+    check_unicode(start.version or "", "The version")
+    check_unicode(start.input or "", "The input")
+    check_unicode(start.request_id or "", "The request id")
 
 
 def _nothing(_: Request) -> None:

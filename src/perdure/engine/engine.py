@@ -136,7 +136,7 @@ class Engine:
         """Close every session, on the calling thread, when no turn runs any more."""
         for instance in self.members.table:
             self.members.drop_session(instance)
-        self.runner.close_sessions()
+        self.runner.drop_sessions()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Engine:
         if instance.side is not None:
             instance.side.append(mail)
         elif instance.state is not None and instance.state.held and not mail.control:
-            mail.waited = True  # it is not kept in memory, so it gets its row with this batch
+            mail.held = True
         else:
             instance.mailbox.append(mail)
             self.dispatch.wake(instance)
@@ -203,6 +203,7 @@ class Engine:
         self.recovery.pump()
         if not self.recovery.done:
             return
+        self.doors.admit()
         self.dispatch.begin_turns(lane)
         self.commits.seal(lane, hurry=False)
         self.desk.pump()

@@ -19,10 +19,11 @@ class Mail:
 
     `execution` 0 meets whatever execution is current. `row`: an inbox row holds it (or will, with the commit under
     way). `backed`: something else in the store brings it again after a fault, a timer or the history, so it needs no
-    row. `activity`: the (execution, task id) whose result it brings.
+    row. `activity`: the (execution, task id) whose result it brings. `waited`: it has waited for one commit without a
+    row. `held`: it is for a held instance, so it is not kept in memory and needs its row.
     """
 
-    __slots__ = ("activity", "backed", "control", "event", "execution", "id", "row", "target", "waited")
+    __slots__ = ("activity", "backed", "control", "event", "execution", "held", "id", "row", "target", "waited")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Mail:
         self.backed = backed
         self.activity = activity
         self.waited = False
+        self.held = False
 
 
 class Instance:
@@ -51,7 +53,8 @@ class Instance:
 
     `state` is None while it is being read. `records` is the history that a session still has to be brought through.
     `row` is what was last gathered for the store, `committed` what is durable; clients read nothing else. While `side`
-    is a list, the inbox is being read for this instance, and what arrives meanwhile waits there.
+    is a list, the inbox is being read for this instance, and what arrives meanwhile waits there. `unreadable` says why
+    its history cannot be used.
     """
 
     __slots__ = (
@@ -69,6 +72,7 @@ class Instance:
         "session",
         "side",
         "state",
+        "unreadable",
     )
 
     def __init__(self, key: int) -> None:
@@ -84,6 +88,7 @@ class Instance:
         self.queued = False
         self.reset = False
         self.side: list[Mail] | None = None
+        self.unreadable: str | None = None
         self.last_batch = 0
         self.on_load: list[Callable[[Instance | None], object]] = []
 

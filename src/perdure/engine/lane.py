@@ -45,13 +45,21 @@ class Batch:
         self.after: list[Callable[[], object]] = []
         """Called once the batch is durable, before requests are let go."""
         self.requests: list[Any] = []
-        """Requests that this batch answers."""
+        """Requests that this batch answers, with the answers."""
+        self.causes: set[int] = set()
+        """Instances that changed of themselves or by a request, not because the turn of another made them."""
+        self.began: dict[int, Any] = {}
+        """The request that made an instance or began it anew."""
 
     @property
     def empty(self) -> bool:
         return not (
             self.rows or self.purged or self.inbox_done or self.history or self.retired or self.after or self.requests
         )
+
+    @property
+    def load(self) -> int:
+        return self.turns + len(self.requests)
 
     def add(self, instance: Instance, checkpoint: Checkpoint) -> None:
         """Gather a turn. Its messages and requests are added by who knows them."""
@@ -116,8 +124,11 @@ class Lane:
         """`mail` is for an instance that is gone, and its row, if it had one, went with it."""
         self.fresh.pop(mail.id, None)
 
-    def seal(self, now: int) -> Commit | None:
-        """Close the open batch and open the next; None if there is nothing to write or to answer."""
+    def seal(self, now: int, keep_results: bool = True) -> Commit | None:
+        """Close the open batch and open the next; None if there is nothing to write or to answer.
+
+        Unless `keep_results`, the results of activities wait for the turns that take them, however many commits away.
+        """
         batch = self.batch
         inbox: list[InboxRow] = []
         waiting: dict[int, Mail] = {}
@@ -125,7 +136,7 @@ class Lane:
         for mail in self.fresh.values():
             if mail.target in purged:
                 continue  # it arrived behind the purge, which takes all that is for the instance
-            if mail.activity is not None and not mail.waited:
+            if mail.activity is not None and not mail.held and not (mail.waited and keep_results):
                 mail.waited = True
                 waiting[mail.id] = mail
                 continue

@@ -15,6 +15,7 @@ from msgspec import Struct
 from perdure.core.codec import decode_message, decode_records
 from perdure.core.errors import UnreadableRecord
 from perdure.core.events import TurnRecord
+from perdure.core.ids import first_key
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED, InstanceRow, InstanceState, fold, from_row
 from perdure.engine.instances import Instance, Mail
@@ -86,8 +87,8 @@ class Loader:
     def find(self, ids: Sequence[str], then: Callable[[dict[str, InstanceRow]], object]) -> None:
         self.ask(lambda: self._store.find(ids), then)
 
-    def inbox_of(self, key: int, then: Callable[[Waiting], object]) -> None:
-        self.ask(lambda: read_inbox_of(self._store, key), then)
+    def inbox_of(self, key: int, polled_until: int, then: Callable[[Waiting], object]) -> None:
+        self.ask(lambda: read_inbox_of(self._store, key, polled_until), then)
 
     def ask(self, read: Callable[[], object], then: Callable[..., object]) -> None:
         """Run `read` on the reading thread and `then` with its result at home, unless the lane ended meanwhile."""
@@ -145,13 +146,16 @@ class Waiting(Struct):
     unreadable: str | None = None
 
 
-def read_inbox_of(store: Store, key: int) -> Waiting:
+def read_inbox_of(store: Store, key: int, polled_until: int) -> Waiting:
+    """What other processes wrote with an arrival number above `polled_until` is left to the poller: it comes once."""
     waiting = Waiting([])
     after = 0
     while True:
         page = store.inbox_of(key, after, _PAGE)
         for stored in page:
             after = stored.seq
+            if stored.seq > polled_until and stored.id < first_key(1):
+                continue
             try:
                 waiting.mails.append(to_mail(stored))
             except UnreadableRecord as error:

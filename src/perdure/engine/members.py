@@ -82,6 +82,7 @@ class Members:
         if self.table.get(instance.key) is not instance or instance.state is not None:
             return
         waiting, instance.on_load = instance.on_load, []
+        parked = self.park_on_load.pop(instance.key, None)
         if row is None:
             self._drop_mail(instance)
             self.table.remove(instance)
@@ -90,7 +91,8 @@ class Members:
             return
         instance.row = instance.committed = row
         self.table.name(instance, row.id)
-        reason = self.park_on_load.pop(row.key, None) or loaded.unreadable
+        instance.unreadable = loaded.unreadable
+        reason = parked or loaded.unreadable
         if reason is not None and row.parked is None and row.status not in ENDED:
             self.park(instance, reason)
             instance.on_load = waiting
@@ -127,7 +129,7 @@ class Members:
 
     def _leave_in_inbox(self, instance: Instance) -> None:
         for mail in instance.mailbox:
-            mail.waited = True
+            mail.held = True
         instance.mailbox = deque(mail for mail in instance.mailbox if mail.control)
 
     def _start_open_activities(self, instance: Instance) -> None:
@@ -181,7 +183,9 @@ class Members:
             self._engine.dispatch.wake(instance)
             self._engine.schedule_pump()
 
-        self._engine.loader.inbox_of(instance.key, got)
+        recovery = self._engine.recovery
+        assert recovery is not None
+        self._engine.loader.inbox_of(instance.key, recovery.inbox_cursor, got)
 
     # --- making ------------------------------------------------------------------------------------------------------
 
@@ -253,9 +257,11 @@ class Members:
         else:
             other = self.table.find(child.instance_id)
             if other is None:
-                self.create(child.instance_id, child.name, child.version, child.input, link, None)
+                other = self.create(child.instance_id, child.name, child.version, child.input, link, None)
+                self._engine.lane.batch.causes.discard(other.key)
             elif other.state is not None and other.state.ended and not other.busy:
                 self.restart(other, child.name, child.version, child.input, link, None)
+                self._engine.lane.batch.causes.discard(other.key)
             else:
                 status = other.state.status if other.state is not None else "Pending"
                 refusal = f"An Orchestration instance with the status {status} already exists."
@@ -282,10 +288,12 @@ class Members:
     def park_key(self, key: int, reason: str) -> None:
         self.park_on_load[key] = reason
         instance = self.table.get(key)
-        if instance is not None and instance.state is not None and not instance.busy:
-            self.park(instance, self.park_on_load.pop(key))
-        else:
+        if instance is None or instance.state is None or instance.busy:
             self.bring(key)
+            return
+        del self.park_on_load[key]
+        if not instance.state.ended:
+            self.park(instance, reason)
 
     def park(self, instance: Instance, reason: str) -> None:
         """Stop running an instance, durably and with the reason; its messages wait in the inbox."""
@@ -322,7 +330,8 @@ class Members:
     def after_reset(self, instance: Instance) -> None:
         if not instance.reset or instance.last_batch > self._engine.lane.durable:
             return
-        if instance.mailbox or instance.on_load:
+        stays = instance.committed is not None and instance.committed.parked is None
+        if stays or instance.mailbox or instance.on_load:
             self._refill(instance)
         elif self.table.get(instance.key) is instance:
             self.table.remove(instance)

@@ -10,17 +10,18 @@ from __future__ import annotations
 from perdure.core.codec import encode_message
 from perdure.core.errors import InstanceEnded, InstanceExists, InstanceNotFound, WrongStatus
 from perdure.core.events import CONTROLS, Control, EventRaised, ExecutionResumed, ExecutionSuspended
-from perdure.core.ids import check_instance_id, check_name
+from perdure.core.ids import check_instance_id, check_name, check_unicode
 from perdure.core.protocols import StartRequest
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED
 from perdure.core.turn import Fresh, begin
+from perdure.engine.doors import check_start
 from perdure.store.api import InboxRow, Store
 
 
 def submit_start(store: Store, runtime: Runtime, start: StartRequest) -> str:
     """Insert a new instance and return its id. Raises InvalidRequest, InstanceExists."""
-    check_name(start.name, "The orchestrator's name")
+    check_start(start)
     made = f"{runtime.random_bits(128):032x}"
     instance_id = made if start.instance_id is None else check_instance_id(start.instance_id)
     _, checkpoint = begin(
@@ -45,6 +46,9 @@ def submit_message(store: Store, instance_id: str, event: EventRaised | Control)
     """Insert a message. Raises InstanceNotFound, InstanceEnded, WrongStatus, InvalidRequest."""
     if isinstance(event, EventRaised):
         check_name(event.name, "The event name")
+        check_unicode(event.input or "", "The event's input")
+    else:
+        check_unicode(event.reason or "", "The reason")
     row = store.find([instance_id]).get(instance_id)
     if row is None:
         raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")

@@ -28,7 +28,8 @@ class Poller:
         engine = self._engine
         engine.runtime.later(engine.settings.horizon_seconds / 2, self._extend_horizon, recovery)
         if engine.settings.poll_seconds > 0:
-            engine.runtime.later(engine.settings.poll_seconds, self._poll, recovery)
+            # Begun by reading: the last poll of the lane before may have been told what `recovery` came too early for.
+            engine.runtime.later(engine.settings.poll_seconds, self._read, recovery)
 
     def _over(self, recovery: Recovery) -> bool:
         return recovery is not self._engine.recovery or self._engine.stopping
@@ -47,22 +48,33 @@ class Poller:
                 return
             if isinstance(result, BaseException):
                 self._engine.commits.end_lane(result)
-                return
-            if result:
+            elif result:
                 self._read(recovery)
-            self._engine.runtime.later(self._engine.settings.poll_seconds, self._poll, recovery)
+            else:
+                self._poll_later(recovery)
 
         self._worker.submit(self._engine.store.poll, polled)
 
+    def _poll_later(self, recovery: Recovery) -> None:
+        self._engine.runtime.later(self._engine.settings.poll_seconds, self._poll, recovery)
+
     def _read(self, recovery: Recovery) -> None:
-        """Instances first, or a message would find its instance unknown."""
+        """Instances first, or a message would find its instance unknown.
+
+        The next poll follows when all is read: two readings under way at once would deliver the same messages twice.
+        """
+        if self._over(recovery):
+            return
         engine = self._engine
 
         def got_instances(rows: Sequence[InstanceRow]) -> None:
             for row in rows:
                 recovery.client_cursor = row.key
                 engine.members.bring(row.key)
-            engine.loader.ask(lambda: engine.store.inbox(recovery.inbox_cursor, _PAGE), got_mail)
+            if len(rows) == _PAGE:
+                self._read(recovery)
+            else:
+                engine.loader.ask(lambda: engine.store.inbox(recovery.inbox_cursor, _PAGE), got_mail)
 
         def got_mail(page: Sequence[StoredMail]) -> None:
             # What this host wrote itself is in memory already, or waits on purpose.
@@ -71,5 +83,7 @@ class Poller:
                 recovery.inbox_cursor = max(recovery.inbox_cursor, page[-1].seq)
             if len(page) == _PAGE:
                 self._read(recovery)
+            else:
+                self._poll_later(recovery)
 
         engine.loader.ask(lambda: engine.store.created_by_clients(recovery.client_cursor, _PAGE), got_instances)

@@ -16,6 +16,7 @@ from perdure.core.errors import NonDeterminismError, TurnTimeout
 from perdure.core.events import Failure
 from perdure.core.protocols import Orchestrators, Session
 from perdure.core.runtime import Runtime
+from perdure.core.state import InstanceState
 from perdure.core.turn import Addressed, Checkpoint, Fresh, fail, run
 from perdure.engine.instances import Instance, Mail
 
@@ -26,10 +27,20 @@ Outcome = Union[Checkpoint, BaseException]
 
 
 class Job:
-    __slots__ = ("fresh", "given", "instance", "mails", "now", "outcome", "since")
+    """One turn. The turn thread touches what is in here and nothing else of the instance.
+
+    A thread that was given up may come back at any time: by then the instance has been read anew, and what that thread
+    still does must not reach it.
+    """
+
+    __slots__ = ("fresh", "given", "instance", "mails", "now", "outcome", "records", "session", "since", "state")
 
     def __init__(self, instance: Instance, mails: Sequence[Mail], now: int, fresh: Fresh) -> None:
+        assert instance.state is not None
         self.instance = instance
+        self.state: InstanceState = instance.state
+        self.session: Session | None = instance.session
+        self.records = instance.records
         self.mails = mails
         self.given = [Addressed(mail.execution, mail.event) for mail in mails]
         self.now = now
@@ -68,6 +79,10 @@ class TurnRunner:
     def idle(self) -> bool:
         return not self._chunk
 
+    @property
+    def under_way(self) -> int:
+        return len(self._chunk)
+
     def submit(self, jobs: Sequence[Job]) -> None:
         self._chunk = jobs
         self._queue = queue = deque(jobs)
@@ -85,6 +100,13 @@ class TurnRunner:
     def close_sessions(self) -> None:
         while self._closing:
             self._closing.popleft().close()
+
+    def drop_sessions(self) -> None:
+        """Close what no turn runs any more, the sessions of a chunk that will not come back included."""
+        for job in self._chunk:
+            if job.session is not None:
+                job.session.close()
+        self.close_sessions()
 
     def forget(self) -> None:
         """The lane has ended: the chunk under way is of no more use, but still holds the thread."""
@@ -111,18 +133,12 @@ class TurnRunner:
                 job.outcome = error
 
     def _run(self, job: Job) -> Checkpoint:
-        instance = job.instance
-        state = instance.state
-        assert state is not None
+        state, session = job.state, job.session
         try:
-            session = instance.session
             if session is None:
-                session = self._orchestrators.open(state.name, state.id)
-                records = instance.records
-                if records:
-                    session.replay(records)
-                instance.session = session
-                instance.records = ()
+                job.session = session = self._orchestrators.open(state.name, state.id)
+                if job.records:
+                    session.replay(job.records)
             return run(state, session, job.given, now=job.now, fresh=job.fresh)
         except NonDeterminismError as error:
             failure = Failure(

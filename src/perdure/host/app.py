@@ -105,7 +105,7 @@ def _banner(settings: Settings, functions: AppFunctions, address: Address) -> st
 
 
 def store_url(settings: Settings) -> str:
-    return settings.store or prepare_default_store(settings.app_root)
+    return settings.store or prepare_default_store(settings.app_root, settings.hub)
 
 
 def claim_store(settings: Settings) -> Store:

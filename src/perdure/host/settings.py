@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 from msgspec import Struct
 
 from perdure.host.configuration import Configuration, read_host_json
+from perdure.host.default_store import remembered_hub_name
 from perdure.host.local_settings import LocalHost, apply_local_settings
 from perdure.host.problems import SettingsProblem
 
@@ -109,6 +110,7 @@ def read_settings(app_root: Path, command_line: CommandLine, environment: Mutabl
     # One turn runs at a time, so whatever the limit is, it is kept.
     host_json.positive("extensions:durableTask:maxConcurrentOrchestratorFunctions")
     processors = os.cpu_count() or 1
+    store: str | None = _first(command_line.store, app_settings.get("PERDURE_STORE"), default=None)
     only = host_json.texts("functions")
     return Settings(
         app_root=app_root,
@@ -116,11 +118,13 @@ def read_settings(app_root: Path, command_line: CommandLine, environment: Mutabl
         host=_first(command_line.host, app_settings.get("PERDURE_HOST"), local.address, default=DEFAULT_HOST),
         port=_port(command_line, app_settings, local),
         insecure=_flag(command_line.insecure, app_settings, "PERDURE_INSECURE"),
-        store=_first(command_line.store, app_settings.get("PERDURE_STORE"), default=None),
+        store=store,
         synchronous=_synchronous(command_line, app_settings),
         wait=_flag(command_line.wait, app_settings, "PERDURE_WAIT"),
         grace_seconds=_grace(command_line, app_settings),
-        hub=_hub(app_root, app_settings, host_json),
+        hub=_given_hub(app_settings, host_json)
+        or (remembered_hub_name(app_root) if store is None else None)
+        or default_hub_name(app_root.name),
         route_prefix=_first(host_json.text("extensions:http:routePrefix"), default="api").strip("/"),
         functions=frozenset(name.lower() for name in only) if only else None,
         max_activities=host_json.positive("extensions:durableTask:maxConcurrentActivityFunctions") or 10 * processors,
@@ -240,12 +244,12 @@ _HUB_RULES = {
 }
 
 
-def _hub(app_root: Path, app_settings: AppSettings, host_json: Configuration) -> str:
+def _given_hub(app_settings: AppSettings, host_json: Configuration) -> str | None:
     given = app_settings.get("PERDURE_HUB_NAME")
     if given is None:
         given = host_json.text("extensions:durableTask:hubName")
     if given is None:
-        return default_hub_name(app_root.name)
+        return None
     try:
         name = app_settings.resolve(given)
     except ValueError as error:

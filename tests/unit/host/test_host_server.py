@@ -18,6 +18,7 @@ from perdure.host.asgi import Receive, Scope, Send
 from perdure.host.default_store import DEFAULT_STORE, prepare_default_store
 from perdure.host.problems import SettingsProblem
 from perdure.host.server import HttpServer, is_loopback, take_address
+from perdure.host.settings import CommandLine, read_settings
 from perdure.host.signals import StopSignals, exit_code
 
 
@@ -169,14 +170,23 @@ def test_the_first_signal_asks_and_the_second_ends_with_the_code_of_shells() -> 
 
 def test_the_default_store_is_in_a_folder_of_its_own_that_git_ignores(tmp_path: Path) -> None:
     for _ in range(2):
-        assert prepare_default_store(tmp_path) == DEFAULT_STORE
+        assert prepare_default_store(tmp_path, "Shop") == DEFAULT_STORE
     assert (tmp_path / ".perdure" / ".gitignore").read_text() == "*\n"
+
+
+def test_an_app_keeps_its_hub_when_its_folder_is_renamed(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    first = read_settings(tmp_path / "shop", CommandLine(), {})
+    prepare_default_store(tmp_path / "shop", first.hub)
+    (tmp_path / "shop").rename(tmp_path / "store")
+    assert read_settings(tmp_path / "store", CommandLine(), {}).hub == first.hub == "shop"
+    assert read_settings(tmp_path / "store", CommandLine(store="memory://"), {}).hub == "store"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions of another kind")
 def test_the_folder_of_the_default_store_is_for_its_owner_only(tmp_path: Path) -> None:
     (tmp_path / ".perdure").mkdir(mode=0o755)
-    prepare_default_store(tmp_path)
+    prepare_default_store(tmp_path, "Shop")
     assert stat.S_IMODE((tmp_path / ".perdure").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / ".perdure" / ".gitignore").stat().st_mode) == 0o600
 
@@ -184,6 +194,6 @@ def test_the_folder_of_the_default_store_is_for_its_owner_only(tmp_path: Path) -
 def test_a_place_where_no_store_can_be_is_told(tmp_path: Path) -> None:
     (tmp_path / ".perdure").write_text("a file")
     with pytest.raises(SettingsProblem, match="--store") as caught:
-        prepare_default_store(tmp_path)
+        prepare_default_store(tmp_path, "Shop")
     assert str(tmp_path / ".perdure") in str(caught.value)
     assert os.path.isfile(tmp_path / ".perdure")
