@@ -14,6 +14,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 
 SCHEDULES ?= 500
 SEED ?=
+KILLS ?=
 APP ?= examples/quickstart
 BENCH ?= hello --clients 256 --count 20000
 
@@ -56,8 +57,8 @@ conformance: $(STAMP) ## Run the suite that every store must pass
 simulate: $(STAMP) ## Run simulated schedules with faults: SCHEDULES=500 SEED=
 	PERDURE_SCHEDULES=$(SCHEDULES) $(if $(SEED),PERDURE_SEED=$(SEED)) $(PYTEST) $(PARALLEL) tests/simulation
 
-kill-test: $(STAMP) ## Kill a real host again and again, and check that nothing is lost
-	$(PYTEST) -m kill tests
+kill-test: $(STAMP) ## Kill a real host again and again, and check that nothing is lost: KILLS=50 SEED=
+	$(if $(KILLS),PERDURE_KILLS=$(KILLS)) $(if $(SEED),PERDURE_SEED=$(SEED)) $(PYTEST) -m kill tests
 
 bench: $(STAMP) ## Measure: BENCH="hello --clients 256 --count 20000"
 	$(BIN)/perdure bench $(BENCH)

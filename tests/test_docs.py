@@ -57,11 +57,20 @@ def test_python_blocks_are_the_code_of_the_examples(page: Path) -> None:
 
 
 @every_page
-def test_links_lead_to_files_that_exist(page: Path) -> None:
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     for link in LINK.finditer(page.read_text(encoding="utf-8")):
-        target = link["target"].partition("#")[0]
-        if target and "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        path, _, heading = link["target"].partition("#")
+        if ":" not in path:
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name} links to {link['target']}"
+            if heading and target.suffix == ".md":
+                assert heading in headings(target), f"{page.name} links to {link['target']}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page: its headings in lower case, blanks as hyphens, punctuation dropped."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 @every_page
@@ -71,14 +80,28 @@ def test_make_targets_that_are_named_exist(page: Path) -> None:
 
 @every_page
 def test_perdure_commands_and_options_that_are_shown_exist(page: Path) -> None:
-    assert isinstance(main, click.Group)
     for words in commands(page.read_text(encoding="utf-8")):
-        if words[0] != "perdure":
-            continue
-        command = main.commands[words[1]]
-        known = {option for parameter in command.params for option in parameter.opts}
-        given = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
-        assert given <= known | {"--help"}, f"{page.name}: {' '.join(words)}"
+        if words[0] == "perdure":
+            command, rest = find_command(words[1:])
+            known = {option for parameter in command.params for option in parameter.opts}
+            given = {word.partition("=")[0] for word in rest if word.startswith("--")}
+            assert given <= known | {"--help"}, f"{page.name}: {' '.join(words)}"
+
+
+def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that the words name, and the words that follow its name."""
+    command: click.Command = main
+    while isinstance(command, click.Group) and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    assert not isinstance(command, click.Group) or not words or words[0].startswith("--"), f"no command {words[0]}"
+    return command, words
+
+
+def test_pages_that_the_source_names_exist() -> None:
+    for path in (ROOT / "src").rglob("*"):
+        if path.is_file() and path.suffix in (".py", ".sql", ".html"):
+            for page in re.findall(r"\bdocs/[\w./-]+\.md\b", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).is_file(), f"{path.relative_to(ROOT)} names {page}"
 
 
 def test_every_page_is_found_from_the_index() -> None:
@@ -103,6 +126,14 @@ def test_every_make_target_is_explained_by_help() -> None:
 def test_readme_and_quickstart_promise_what_the_quickstart_gives() -> None:
     for page in ("README.md", "docs/quickstart.md"):
         assert json.dumps(GREETINGS) in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_every_table_of_the_store_is_described() -> None:
+    schema = (ROOT / "src" / "perdure" / "store" / "sqlite" / "schema.sql").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "internals" / "data.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \*\*(\w+)\*\*", page, re.MULTILINE) == re.findall(
+        r"^CREATE TABLE (\w+)", schema, re.MULTILINE
+    )
 
 
 def test_the_glossary_is_in_alphabetical_order() -> None:

@@ -7,21 +7,24 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import azure.durable_functions as df
 import pytest
 from azure.durable_functions.registry import Registry, build_registry
-from fix_host import HostProcess, StartHost, host_environment, until, write_app
+from fix_host import HostProcess, StartHost, host_environment, write_app
+from fix_virtual_host import VirtualHost, virtual_host
 
-from perdure.core.events import EventRaised
+from perdure.core.errors import WrongStatus
+from perdure.core.events import EventRaised, ExecutionResumed, ExecutionSuspended
 from perdure.core.protocols import StartRequest
-from perdure.core.state import ENDED
 from perdure.engine import EngineSettings
 from perdure.engine.outside import submit_message, submit_start
+from perdure.store.api import Store
 from perdure.store.memory import MemoryDatabase, MemoryStore
-from perdure.testing.simulation import World
+from perdure.testing.runtime import SimulatedMachine
 
 VISIBLE_SECONDS = 0.05
 """What other processes write is taken up within this time."""
@@ -132,20 +135,6 @@ def test_what_was_written_before_the_host_starts_is_taken_up_in_order(
     assert start_host(app).wait_for_end("early")["output"] == [0, 1, 2]
 
 
-def test_no_start_of_a_burst_is_overlooked(app: Path, start_host: StartHost, outside: OutsideClient) -> None:
-    host = start_host(app)
-    count = 1200
-    outside.ask_all([{"start": "stamp", "id": f"burst-{n}"} for n in range(count)])
-
-    def completed() -> bool:
-        query = {"runtimeStatus": "Pending,Running", "instanceIdPrefix": "burst-", "top": "1"}
-        return host.ask("GET", "/instances", params=query).json() == []
-
-    until(completed, lambda: f"some of the burst were never run:\n{host.log}")
-    assert len(host.ask("GET", "/instances", params={"top": "1000"}).json()) == 1000
-    assert_one_lane(host)
-
-
 def test_messages_that_come_while_an_instance_is_held_and_let_go_arrive_once_and_in_order(
     app: Path, start_host: StartHost, outside: OutsideClient
 ) -> None:
@@ -181,16 +170,16 @@ def test_a_process_outside_is_refused_what_cannot_be(app: Path, start_host: Star
 
 def test_how_soon_a_start_is_taken_up_is_measured(app: Path, start_host: StartHost, outside: OutsideClient) -> None:
     host = start_host(app)
-    seconds: list[float] = []
+    milliseconds: list[float] = []
     for n in range(20):
         ((instance_id, written),) = outside.ask_all([{"start": "stamp", "id": f"stamp-{n}"}])
-        seconds.append(host.wait_for_end(instance_id)["output"] - written)
-    milliseconds = [value * 1000 for value in sorted(seconds)]
+        ended = host.wait_for_end(instance_id)
+        assert ended["runtimeStatus"] == "Completed"
+        milliseconds.append((ended["output"] - written) * 1000)
     print(
         f"from a start to its first activity: median {statistics.median(milliseconds):.1f} ms, "
-        f"longest {milliseconds[-1]:.1f} ms"
+        f"longest {max(milliseconds):.1f} ms"
     )
-    assert len(seconds) == 20
 
 
 # --- the same in virtual time ----------------------------------------------------------------------------------------
@@ -209,34 +198,73 @@ def simulated_app() -> Registry:
     return build_registry(app.get_functions())
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_what_is_written_is_visible_within_50_milliseconds(seed: int) -> None:
-    memory = MemoryDatabase()
-    registry = simulated_app()
-    world = World(
-        seed, lambda: MemoryStore(memory, HUB), registry.orchestrators, registry.activities, settings=EngineSettings()
-    )
-    outside = MemoryStore(memory, HUB)
-    machine, runtime = world.machine, world.process.runtime
-    assert world.run_until(lambda: world.process.running)
+@contextmanager
+def simulated(seed: int, jitter_us: int = 300) -> Iterator[tuple[VirtualHost, Store]]:
+    """A host, and the same store as another process has it."""
+    database = MemoryDatabase()
+    with virtual_host(
+        SimulatedMachine(seed), MemoryStore(database, HUB), simulated_app(), EngineSettings(), jitter_us=jitter_us
+    ) as host:
+        yield host, MemoryStore(database, HUB)
 
-    def seconds_until(condition: Callable[[], bool]) -> float:
-        begun = machine.seconds()
-        assert world.run_until(condition)
-        return machine.seconds() - begun
 
-    def status() -> str:
-        row = world.row("one")
-        return row.status if row is not None else ""
+def pass_some_steps(host: VirtualHost, most: int) -> None:
+    steps = host.machine.steps + host.machine.random.randrange(most)
+    host.run_until(lambda: host.machine.steps >= steps)
 
-    # At any time of a poll's round, which the seed draws.
-    for _ in range(machine.random.randrange(100)):
-        machine.step()
-    submit_start(outside, runtime, StartRequest("collect", "one", "2"))
-    assert seconds_until(lambda: status() == "Running") < VISIBLE_SECONDS
-    for number in range(2):
-        for _ in range(machine.random.randrange(100)):
-            machine.step()
-        submit_message(outside, "one", EventRaised("number", str(number)))
-        assert seconds_until(lambda: not outside.inbox(0, 10)) < VISIBLE_SECONDS
-    assert status() in ENDED
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_another_process_writes_is_taken_up_within_50_milliseconds(seed: int) -> None:
+    with simulated(seed) as (host, outside):
+        seconds: list[float] = []
+
+        def measure(condition: Callable[[], bool]) -> None:
+            begun = host.machine.seconds()
+            host.run_until(condition)
+            seconds.append(host.machine.seconds() - begun)
+            pass_some_steps(host, 100)
+
+        pass_some_steps(host, 100)
+        submit_start(outside, host.runtime, StartRequest("collect", "one", "2"))
+        measure(lambda: host.row("one").status == "Running")
+        for number in range(2):
+            submit_message(outside, "one", EventRaised("number", str(number)))
+            measure(lambda: not outside.inbox(0, 10))
+        assert host.row("one").output == "[0, 1]"
+        assert max(seconds) < VISIBLE_SECONDS
+
+
+def test_no_start_of_a_burst_is_overlooked() -> None:
+    with simulated(seed=1) as (host, outside):
+        host.run_until(lambda: host.machine.seconds() > 1)  # what was due at its start has been read
+        ids = [f"burst-{n}" for n in range(1200)]
+        for instance_id in ids:
+            submit_start(outside, host.runtime, StartRequest("collect", instance_id, "0"))
+        for instance_id in ids:
+            host.wait_for(instance_id, lambda row: row.status == "Completed")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_however_slow_the_store_is_read_a_message_comes_once_and_is_no_fault(seed: int) -> None:
+    """With events that come while the instance is held and let go, from without and from within."""
+    count = 12
+    with simulated(seed, jitter_us=30_000) as (host, outside):
+        submit_start(outside, host.runtime, StartRequest("collect", "one", str(count)))
+        for number in range(count):
+            verb = host.machine.random.choice([None, ExecutionSuspended(), ExecutionResumed()])
+            try:
+                if verb is not None:
+                    submit_message(outside, "one", verb)
+            except WrongStatus:
+                pass
+            submit_message(outside, "one", EventRaised("number", str(number)))
+            pass_some_steps(host, 40)
+
+        def completed() -> bool:
+            if host.row("one").status == "Suspended":
+                submit_message(outside, "one", ExecutionResumed())
+            return host.row("one").status == "Completed"
+
+        host.run_until(completed)
+        assert host.row("one").output == json.dumps(list(range(count)))
+        assert len(host.lanes) == 1

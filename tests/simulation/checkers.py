@@ -58,7 +58,8 @@ def every_acknowledged_event_is_seen_in_order(schedule: Schedule) -> None:
         if row.status != "Completed":
             continue
         seen: list[int] = json.loads(row.output or "[]")
-        if not isinstance(seen, list) or seen != sorted(seen):
+        firsts = list(dict.fromkeys(seen))
+        if firsts != sorted(firsts):
             raise Broken(f"{instance_id} saw events out of order: {seen}")
         counts = Counter(seen)
         for number, record in sent.items():

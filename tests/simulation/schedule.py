@@ -7,7 +7,8 @@ Invariants that hold at the end are checkers, in `checkers.py`; those that hold 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from azure.durable_functions.registry import Registry
@@ -16,9 +17,9 @@ from msgspec.structs import replace
 
 from perdure.core.errors import CallerError, HostStopping, InstanceEnded, InstanceExists, InstanceNotFound
 from perdure.core.events import Control, EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
-from perdure.core.protocols import InstanceQuery, StartRequest
+from perdure.core.protocols import InstanceQuery, Reply, StartRequest
 from perdure.core.state import InstanceRow
-from perdure.engine import EngineSettings
+from perdure.engine import Engine, EngineSettings
 from perdure.engine.instances import Mail
 from perdure.engine.outside import submit_message, submit_start
 from perdure.store.api import Store
@@ -76,10 +77,14 @@ class Plan(Struct):
     stops: int | None = None
     doubles: float | None = None
     steering: bool = True
+    bursts: bool = False
+    """Events are raised all at once; only without faults do they arrive in order."""
     noise: int | None = None
     outside: bool | None = None
     """Whether other processes insert starts and messages."""
     settings: EngineSettings = DEFAULT_SETTINGS
+    steps: int = 200_000
+    """After so many it is taken to have come to a standstill."""
 
 
 class Schedule:
@@ -153,7 +158,7 @@ class Schedule:
             if process.runtime.alive and lane is not None and engine.recovery is not None and engine.recovery.done:
                 deliver(engine.make_mail(mail.target, mail.execution, mail.event))
 
-        engine.deliver = doubled  # type: ignore[method-assign]
+        engine.deliver = doubled
 
     def _stop(self) -> None:
         """SIGTERM: the process leaves in good order, and another one takes its place."""
@@ -189,7 +194,7 @@ class Schedule:
         for number in range(rng.randint(0, 6) if plan.noise is None else plan.noise):
             world.machine.at(rng.randrange(2000, 80_000), self._make_noise, f"noise-{number}")
         world.machine.at(_FAULTY_US, world.calm)
-        if not world.run_until(self._over_once_in(40)):
+        if not world.run_until(self._over_once_in(40), plan.steps):
             raise Broken(f"not at an end: {self._unfinished()}")
         self._let_settle()
         for check in CHECKERS:
@@ -272,7 +277,12 @@ class Schedule:
         """The instance is there."""
         if self.kind[instance_id] in COUNTERS:
             self.sent[instance_id] = {}
-            self._send(instance_id, 1)
+            if self.plan.steering and self.random.random() < 0.3:
+                self._pause(instance_id, fatal=0)
+            if self.plan.bursts:
+                self.world.machine.at(self.random.randrange(8000), self._send_all, instance_id)
+            else:
+                self._send(instance_id, 1)
         elif self.fate[instance_id]:
             self.world.machine.at(self.random.randrange(4000), self._decide_fate, instance_id)
             return
@@ -280,30 +290,38 @@ class Schedule:
             self._steer(instance_id)
         self.awaited.discard(instance_id)
 
-    def _send(self, instance_id: str, number: int) -> None:
-        """Raise events 1, 2, … each after the one before was acknowledged; raise again if nobody answers."""
-        sent = self.sent[instance_id].setdefault(number, Sent())
-        sent.raised += 1
-        mine = sent.raised
+    def _send(self, instance_id: str, first: int) -> None:
+        """Raise events 1, 2, … in order, a few at once, and the next few when all of these are acknowledged."""
+        last = min(first + self.random.choice([0, 0, 1, 2]), self.given[instance_id]["last"])
+        numbers = range(first, last + 1)
+        self.sent[instance_id].update({number: Sent() for number in numbers})
+        self._raise_again(instance_id, numbers)
 
-        def answered(answer: Any) -> None:
+    def _raise_again(self, instance_id: str, numbers: range) -> None:
+        """Raise those of `numbers` that are not acknowledged, and again if nobody answers."""
+        sent = self.sent[instance_id]
+        missing = [number for number in numbers if not sent[number].acknowledged]
+        if not missing:
+            return
+
+        def answered(number: int, answer: Any) -> None:
             if isinstance(answer, HostStopping):
                 return
-            if isinstance(answer, InstanceEnded) and sent.raised > 1:
-                sent.acknowledged += 1  # an earlier try had landed though nobody said so
-                return
-            if isinstance(answer, BaseException):
+            # If it has ended, an earlier try had landed though nobody said so.
+            if isinstance(answer, BaseException) and not (
+                isinstance(answer, InstanceEnded) and sent[number].raised > 1
+            ):
                 self.problems.append(f"event {number} for {instance_id} was refused: {answer!r}")
-            sent.acknowledged += 1
-            if sent.acknowledged == 1 and number < self.given[instance_id]["last"]:
-                self.world.machine.at(self.random.randrange(5000), self._send, instance_id, number + 1)
+            sent[number].acknowledged += 1
+            if sent[number].acknowledged == 1 and all(sent[n].acknowledged for n in numbers):
+                if numbers.stop <= self.given[instance_id]["last"]:
+                    self.world.machine.at(self.random.randrange(5000), self._send, instance_id, numbers.stop)
 
-        def lost() -> None:
-            if not sent.acknowledged and sent.raised == mine:
-                self._send(instance_id, number)
-
-        self._raise(instance_id, EventRaised(name="NUMBER", input=str(number)), answered)
-        self.world.machine.at(2_000_000, lost)
+        for number in missing:
+            sent[number].raised += 1
+        events = [(EventRaised(name="NUMBER", input=str(n)), partial(answered, n)) for n in missing]
+        self._raise(instance_id, events)
+        self.world.machine.at(2_000_000, self._raise_again, instance_id, numbers)
 
     def _make_noise(self, name: str) -> None:
         """An event that nobody waits for, for anybody."""
@@ -319,13 +337,20 @@ class Schedule:
             elif not isinstance(answer, CallerError):
                 self.problems.append(f"{name} for {target} was answered with {answer!r}")
 
-        self._raise(target, EventRaised(name="noise", input=f'"{name}"'), answered)
+        self._raise(target, [(EventRaised(name="noise", input=f'"{name}"'), answered)])
 
-    def _raise(self, instance_id: str, event: EventRaised, then: Callable[[Any], object]) -> None:
+    def _raise(self, instance_id: str, events: Sequence[tuple[EventRaised, Callable[[Any], object]]]) -> None:
+        """Raise events in this order, once."""
+
+        def raise_all(engine: Engine, _: Reply) -> None:
+            for event, then in events:
+                engine.doors.raise_event(instance_id, event, then)
+
         if instance_id in self.outsiders:
-            self._insert(instance_id, event, then)
+            for event, then in events:
+                self._insert(instance_id, event, then)
         else:
-            self.world.ask_once(lambda engine, reply: engine.doors.raise_event(instance_id, event, reply), then)
+            self.world.ask_once(raise_all, _nothing)
 
     def _insert(self, instance_id: str, event: EventRaised | Control, then: Callable[[Any], object]) -> None:
         try:
@@ -340,12 +365,21 @@ class Schedule:
         if self.random.random() < 0.3:
             self.terminated.add(instance_id)
             self._control(instance_id, ExecutionTerminated(reason="enough"), _nothing)
-            return
+        else:
+            self._pause(instance_id, fatal=0.3)
+
+    def _pause(self, instance_id: str, fatal: float) -> None:
+        """Suspend it, and resume it later; or terminate it then, with the probability `fatal`."""
 
         def resume() -> None:
             self._control(instance_id, ExecutionResumed(), _nothing)
 
         def suspended(_: Any) -> None:
+            if self.random.random() < fatal:
+                self.terminated.add(instance_id)
+                terminate = ExecutionTerminated(reason="while suspended")
+                self.world.machine.at(self.random.randrange(30_000), self._control, instance_id, terminate, _nothing)
+                return
             self.world.machine.at(self.random.randrange(30_000), resume)
             # Of two clients, one inside and one outside, the second may be the first to be heard.
             for pause in (100_000, 1_000_000, 10_000_000):

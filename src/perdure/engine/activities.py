@@ -22,7 +22,10 @@ log = logging.getLogger("perdure.engine")
 
 _QUICK_SECONDS = 0.005
 _PREFETCH = 128
-"""Quick activities are handed to the pool ahead of a free slot, or each would cost a round trip between threads."""
+"""Quick activities are handed to the pool ahead of a free slot, or each would cost a round trip between threads.
+
+Slow ones never are: in the pool they would stand before whatever another instance asks for later.
+"""
 
 
 class Call:
@@ -64,7 +67,7 @@ class ActivityDesk:
         self._queues: OrderedDict[int, deque[Call]] = OrderedDict()
         self._queued = 0
         self._running = 0
-        self._average = 0.0
+        self._seconds: dict[str, float] = {}
         self._done: deque[Call] = deque()
         self._told = False
         self._stopping = False
@@ -113,6 +116,11 @@ class ActivityDesk:
         for target in list(self._queues):
             self.drop_queued(target)
 
+    def disown_all(self) -> None:
+        """What runs is of no use to anybody."""
+        self.drop_all_queued()
+        self._calls.clear()
+
     def finished(self) -> list[Call]:
         """What is done and not known to be durable."""
         return [call for call in self._calls.values() if call.status == "done"]
@@ -125,20 +133,20 @@ class ActivityDesk:
         """Begin what there are slots for."""
         if self._stopping or not self._queued:
             return
-        room = self._slots - self._running
-        if self._average < _QUICK_SECONDS:
-            room += _PREFETCH
         plain: list[Callable[[], Any]] = []
         awaited: list[Callable[[], Any]] = []
-        while room > 0 and self._queues:
+        while self._queues:
             target, queue = next(iter(self._queues.items()))
-            call = queue.popleft()
+            call = queue[0]
+            activity = self._activities.find(call.scheduled.name)
+            if activity is not None and self._running >= self._room_for(activity):
+                break
+            queue.popleft()
             self._queued -= 1
             if queue:
                 self._queues.move_to_end(target)
             else:
                 del self._queues[target]
-            activity = self._activities.find(call.scheduled.name)
             if activity is None:
                 text = unknown_function(call.scheduled.name, "activity", self._activities.names())
                 self._finish(call, own_failure("FunctionNotFound", text))
@@ -146,7 +154,6 @@ class ActivityDesk:
             call.status = "running"
             call.activity = activity
             self._running += 1
-            room -= 1
             if activity.is_async:
                 awaited.append(functools.partial(self._run_async, call, activity))
             else:
@@ -155,6 +162,11 @@ class ActivityDesk:
             self._threads.submit(plain)
         if awaited:
             self._loop.submit(awaited)
+
+    def _room_for(self, activity: Activity) -> int:
+        """How many may be under way for it to begin. Until a function was seen to be quick it is taken to be slow."""
+        quick = self._seconds.get(activity.name, _QUICK_SECONDS) < _QUICK_SECONDS
+        return self._slots + _PREFETCH if quick else self._slots
 
     # --- on the pool's threads ---------------------------------------------------------------------------------------
 
@@ -195,12 +207,14 @@ class ActivityDesk:
         done = self._done
         while done:
             call = done.popleft()
-            if call.status == "running":
+            if call.activity is not None:
                 self._running -= 1
-                elapsed = self._runtime.monotonic() - call.since
-                self._average += 0.1 * (elapsed - self._average)
+                name, elapsed = call.activity.name, self._runtime.monotonic() - call.since
+                average = self._seconds.get(name, elapsed)
+                self._seconds[name] = average + 0.1 * (elapsed - average)
             call.status = "done"
-            self._deliver(call)
+            if self._calls.get(call.name) is call:
+                self._deliver(call)
 
 
 def _unexpected(error: BaseException) -> Failure:

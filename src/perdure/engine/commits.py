@@ -40,6 +40,7 @@ class Commits:
         self.suspicious: set[str] = set()
         """Ids made here that turned out to be taken; they are looked up like ids that users chose."""
         self._faults = 0
+        self._ordinal = 0
         self._seal_later: Cancellable | None = None
         self._sweeping = False
         self._sweep_due = True
@@ -65,6 +66,9 @@ class Commits:
         if isinstance(result, BaseException):
             self._pause_then(self.register, result)
             return
+        if result.ordinal <= self._ordinal:
+            self._went_back(f"from host {self._ordinal} to {result.ordinal}")
+        self._ordinal = result.ordinal
         self.lane = Lane(result)
         self._engine.recovery = Recovery(self._engine, self._inbox_read)
         self._engine.recovery.begin()
@@ -111,12 +115,22 @@ class Commits:
             flight = lane.in_flight
             if flight is not None and result == flight.number:
                 self._answer(flight)
+            if result < lane.durable:
+                self._went_back(f"from commit {lane.durable} of host {lane.host.id} to {result}")
             self._pause_then(self.register, None)
 
         def ask() -> None:
             self._writer.submit(lambda: self._engine.store.end_host(lane.host.id), ended)
 
         ask()
+
+    def _went_back(self, how: str) -> None:
+        """The store shows an earlier state, as after a failover to a replica that lagged behind.
+
+        No execution that it has asked for what runs here, though it may use the keys of one that did.
+        """
+        log.critical("the store has gone back %s; what was acknowledged since is lost", how)
+        self._engine.desk.disown_all()
 
     def leave(self, then: Callable[[object], object]) -> None:
         """End the lane for good; `then` gets None, or what the store raised."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from perdure.core.errors import TurnTimeout
-from perdure.core.events import Control, EventRaised, ExecutionResumed
+from perdure.core.events import Control, EventRaised
 from perdure.core.failures import unknown_function
 from perdure.core.ids import execution_id
 from perdure.core.turn import Checkpoint, Fresh, control, receive_late
@@ -167,7 +167,7 @@ class Dispatch:
         assert state is not None and isinstance(event, Control)
         was_held = state.held
         checkpoint = control(state, event, now=engine.runtime.now())
-        if isinstance(event, ExecutionResumed) and was_held and not state.held:
+        if was_held and not state.held:
             engine.members.bring_inbox(instance)
         self.gather(instance, checkpoint, [mail])
         engine.members.strip(instance)

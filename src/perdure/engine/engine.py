@@ -199,7 +199,8 @@ class Engine:
         lane = self.commits.lane
         if lane is None or self.recovery is None:
             return
-        self.loader.pump()
+        if self.recovery.mail_read:
+            self.loader.pump()
         self.recovery.pump()
         if not self.recovery.done:
             return

@@ -26,7 +26,7 @@ from perdure.core.failures import own_failure, unknown_function
 from perdure.core.ids import first_key
 from perdure.core.state import ENDED, InstanceRow
 from perdure.core.turn import begin, restart
-from perdure.engine.instances import Instance, InstanceTable
+from perdure.engine.instances import Instance, InstanceTable, Mail
 from perdure.engine.lane import Batch, Lane
 from perdure.engine.loading import Loaded, Waiting
 from perdure.store.api import TimerRow
@@ -120,6 +120,7 @@ class Members:
                 if mail.activity is not None:
                     self._engine.desk.settle(mail.activity)
         instance.mailbox.clear()
+        self._engine.schedule_pump()
 
     def strip(self, instance: Instance) -> None:
         """A held instance keeps control messages only; the others have rows, or will have with this batch."""
@@ -147,27 +148,34 @@ class Members:
             if isinstance(task, TaskScheduled) and task.task_id not in answered:
                 self._engine.desk.add(instance.key, state.id, state.execution, task)
 
-    def bring_inbox(self, instance: Instance) -> None:
-        """What waits in the inbox for a resumed instance comes back, before what arrives from here on.
+    def bring_inbox(self, instance: Instance, *, anew: bool = False) -> None:
+        """What waits in the inbox for an instance that was held comes back, before what arrives from here on.
 
-        It is read once the open batch is durable, as that may write some of it.
+        It is read once the open batch is durable, as that may write some of it. `anew`: another execution has begun in
+        the place of the one that it waited for, so it is dropped.
         """
-        instance.side = []
-        self._engine.lane.batch.after.append(lambda: self._read_side(instance))
+        side: list[Mail] = []
+        instance.side = side
+        self._engine.lane.batch.after.append(lambda: self._read_side(instance, side, anew))
 
-    def _read_side(self, instance: Instance) -> None:
+    def _read_side(self, instance: Instance, side: list[Mail], anew: bool) -> None:
+        engine = self._engine
+        recovery = engine.recovery
+        assert recovery is not None
 
         def got(waiting: Waiting) -> None:
-            if self.table.get(instance.key) is not instance or instance.side is None:
+            if self.table.get(instance.key) is not instance or instance.side is not side:
                 return
-            mails = waiting.mails
-            known = {mail.id: mail for mail in instance.side}
-            known.update((mail.id, mail) for mail in instance.mailbox)
-            seen = {mail.id for mail in mails}
-            merged = [known.get(mail.id, mail) for mail in mails]
-            merged.extend(mail for mail in instance.mailbox if mail.id not in seen)
-            merged.extend(mail for mail in instance.side if mail.id not in seen)
-            instance.mailbox = deque(merged)
+            arrived = {mail.id: mail for mail in [*instance.mailbox, *side]}
+            waited: list[Mail] = []
+            for mail in waiting.mails:
+                if mail.id in arrived:
+                    waited.append(arrived.pop(mail.id))
+                elif anew:
+                    engine.lane.consume(mail)
+                else:
+                    waited.append(mail)
+            instance.mailbox = deque([*waited, *arrived.values()])
             instance.side = None
             state = instance.state
             if state is not None and waiting.unreadable is not None and not state.ended:
@@ -183,9 +191,7 @@ class Members:
             self._engine.dispatch.wake(instance)
             self._engine.schedule_pump()
 
-        recovery = self._engine.recovery
-        assert recovery is not None
-        self._engine.loader.inbox_of(instance.key, recovery.inbox_cursor, got)
+        engine.loader.inbox_of(instance.key, recovery.inbox_cursor, got)
 
     # --- making ------------------------------------------------------------------------------------------------------
 
@@ -230,7 +236,9 @@ class Members:
         state = instance.state
         assert state is not None and not instance.busy
         self._engine.dispatch.absorb(instance)
-        waited = state.status == "Failed"
+        waited = state.status == "Failed" or instance.side is not None
+        for mail in instance.side or ():
+            self._engine.lane.consume(mail)
         checkpoint = restart(
             state,
             execution=self._engine.commits.fresh(),
@@ -243,7 +251,7 @@ class Members:
         )
         self._engine.dispatch.gather(instance, checkpoint, ())
         if waited:
-            self.bring_inbox(instance)
+            self.bring_inbox(instance, anew=True)
 
     def spawn(self, instance: Instance, execution: int, child: SubOrchestrationInstanceCreated) -> None:
         state = instance.state
@@ -278,11 +286,12 @@ class Members:
         batch = self._engine.lane.batch
         batch.purged.append(instance.key)
         batch.touched[instance.key] = instance
-        for mail in instance.mailbox:
+        for mail in [*instance.mailbox, *(instance.side or ())]:
             self._engine.lane.forget(mail)
             if mail.activity is not None:
                 self._engine.desk.settle(mail.activity)
         instance.mailbox.clear()
+        instance.side = None
         self._empty(instance, batch)
 
     def park_key(self, key: int, reason: str) -> None:

@@ -34,6 +34,8 @@ class Recovery:
         self._reading_due = False
         self.inbox_cursor = 0
         self.client_cursor = 0
+        self.mail_read = False
+        """Until the inbox is read no instance is, or its activities would be started though their results are there."""
         self.done = False
 
     def begin(self) -> None:
@@ -53,6 +55,8 @@ class Recovery:
         if len(page) == _PAGE:
             self._read_inbox()
         else:
+            self.mail_read = True
+            self._engine.schedule_pump()
             self._read_timers(None)
 
     def deliver(self, page: Sequence[StoredMail]) -> None:

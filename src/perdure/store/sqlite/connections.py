@@ -22,7 +22,7 @@ CREATE = OPEN | apsw.SQLITE_OPEN_CREATE
 # A checkpoint runs in the commit that brings the write-ahead log to this many pages, and holds it up: by 10 ms for
 # 1,000 pages (4 MB) under full load, by 20 ms for 4,000, where the gain in rows a second is 5 %.
 _CHECKPOINT_PAGES = 1000
-_LARGEST_IDLE_LOG = 64 << 20  # bytes: what a burst leaves of the log is cut back to this
+_LARGEST_IDLE_LOG = 16 << 20  # bytes: what a burst leaves of the log is cut back to this
 
 
 def uri(path: Path, mode_of: Path) -> str:

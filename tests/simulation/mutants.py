@@ -1,0 +1,317 @@
+"""Planted mutations of the engine, each a way in which an engine like this breaks.
+
+Every mutation takes a rule away that the engine rests on. A simulation that cannot tell the difference would be worth
+nothing, so `test_mutants.py` runs each mutant over a few seeds and demands that an invariant breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from perdure.core import turn
+from perdure.core.events import ExecutionTerminated
+from perdure.core.protocols import StartRequest
+from perdure.core.turn import Addressed, Checkpoint
+from perdure.engine import turns
+from perdure.engine.activities import ActivityDesk
+from perdure.engine.commits import Commits
+from perdure.engine.dispatch import Dispatch
+from perdure.engine.doors import Doors, Request
+from perdure.engine.instances import Instance, InstanceTable, Mail
+from perdure.engine.lane import Lane
+from perdure.engine.members import Members
+from perdure.store.api import Commit
+from perdure.testing.faults import FaultRates, FaultyStore
+from perdure.testing.simulation import DEFAULT_SETTINGS
+from simulation.schedule import Plan
+
+Patch = pytest.MonkeyPatch
+
+_LANE_FAULTS = Plan(
+    rates=FaultRates(commit_fails=0.1, answer_lost=0.1, read_fails=0.02), kills=0, stops=0, outside=False
+)
+_BURSTS = Plan(
+    kinds=("collector", "eternal"),
+    rates=FaultRates(),
+    kills=0,
+    stops=0,
+    noise=0,
+    outside=False,
+    bursts=True,
+    settings=replace(DEFAULT_SETTINGS, instances_in_memory=100),
+)
+_CROWDED = Plan(settings=replace(DEFAULT_SETTINGS, instances_in_memory=1))
+_STEERED = Plan(kinds=("race", "fan", "chain"), instances=(10, 16), rates=FaultRates(), kills=0, stops=0, outside=False)
+_CRASHES = Plan(rates=FaultRates(crash_before_commit=0.06, crash_after_commit=0.06), kills=3)
+
+
+class Mutant(NamedTuple):
+    plant: Callable[[Patch], None]
+    plan: Plan = Plan()
+
+
+def nothing_landed(patch: Patch) -> None:
+    """The store says that the last commit landed; the engine hears that it did not, and does all of it again."""
+    end_host = FaultyStore.end_host
+
+    def mutant(self: FaultyStore, host_id: str) -> int:
+        end_host(self, host_id)
+        return -1
+
+    patch.setattr(FaultyStore, "end_host", mutant)
+
+
+def everything_landed(patch: Patch) -> None:
+    """The engine believes that the commit under way landed, whatever the store says, and answers its requests."""
+    end_host, commit = FaultyStore.end_host, FaultyStore.commit
+    sent: dict[str, int] = {}
+
+    def sending(self: FaultyStore, batch: Commit) -> None:
+        sent[batch.host] = batch.number
+        commit(self, batch)
+
+    def mutant(self: FaultyStore, host_id: str) -> int:
+        end_host(self, host_id)
+        return sent.get(host_id, 0)
+
+    patch.setattr(FaultyStore, "commit", sending)
+    patch.setattr(FaultyStore, "end_host", mutant)
+
+
+def a_failed_commit_is_taken_for_landed(patch: Patch) -> None:
+    """The lane goes on behind a hole, and the store does not look at the numbers."""
+    committed, commit = Commits._committed, FaultyStore.commit
+
+    def mutant(self: Commits, lane: Lane, result: object) -> None:
+        committed(self, lane, None)
+
+    def unnumbered(self: FaultyStore, batch: Commit) -> None:
+        store: Any = self._store
+        batch.number = store._hub().hosts[batch.host].commit_number + 1
+        commit(self, batch)
+
+    patch.setattr(Commits, "_committed", mutant)
+    patch.setattr(FaultyStore, "commit", unnumbered)
+
+
+def answers_of_dead_executions_count(patch: Patch) -> None:
+    """Messages are taken for the current execution, whichever they were meant for."""
+    run = turns.run
+
+    def mutant(state: Any, session: Any, given: Sequence[Addressed], **rest: Any) -> Checkpoint:
+        return run(state, session, [Addressed(0, addressed.event) for addressed in given], **rest)
+
+    patch.setattr(turns, "run", mutant)
+
+
+def consumed_messages_stay_in_the_inbox(patch: Patch) -> None:
+    """What a turn consumed is found again after the next restart."""
+    consume = Lane.consume
+
+    def mutant(self: Lane, mail: Mail) -> None:
+        row, mail.row = mail.row, False
+        consume(self, mail)
+        mail.row = row
+
+    patch.setattr(Lane, "consume", mutant)
+
+
+def messages_are_stored_in_reverse(patch: Patch) -> None:
+    """The inbox has the messages of a batch in another order than memory."""
+    seal = Lane.seal
+
+    def mutant(self: Lane, *given: Any, **named: Any) -> Commit | None:
+        self.fresh = dict(reversed(self.fresh.items()))
+        return seal(self, *given, **named)
+
+    patch.setattr(Lane, "seal", mutant)
+
+
+def messages_not_taken_come_back_in_reverse(patch: Patch) -> None:
+    """What a turn left over, as its execution ended on the way, is put back the wrong way round."""
+    patch.setattr(Instance, "put_back", lambda self, mails: self.mailbox.extendleft(mails))
+
+
+def request_ids_are_ignored(patch: Patch) -> None:
+    """A caller that asks again, as its answer was lost, is told that its own instance is somebody else's."""
+    start = Doors._start
+
+    def mutant(self: Doors, request: Request, asked: StartRequest) -> None:
+        start(self, request, replace(asked, request_id=None))
+
+    patch.setattr(Doors, "_start", mutant)
+
+
+def requests_are_answered_before_the_commit(patch: Patch) -> None:
+    """A caller is told what a crash may yet undo."""
+    patch.setattr(Doors, "answer_when_durable", lambda self, request, result: self.answer(request, result))
+
+
+def instances_are_dropped_before_they_are_durable(patch: Patch) -> None:
+    """Memory is freed of an instance whose last turn the store does not have; it is read again as it was before."""
+    evictable = InstanceTable.evictable
+    patch.setattr(InstanceTable, "evictable", lambda self, limit, durable: evictable(self, limit, 2**62))
+
+
+def events_are_lost_at_continue_as_new(patch: Patch) -> None:
+    """What nobody had waited for does not enter the next generation."""
+    begin_generation = turn._continue_as_new
+
+    def mutant(state: Any, decision: Any, carried: Any, *rest: Any) -> Checkpoint:
+        return begin_generation(state, decision, [], *rest)
+
+    patch.setattr(turn, "_continue_as_new", mutant)
+
+
+def running_activities_are_started_again(patch: Patch) -> None:
+    """After a fault of the lane, what still runs in this process is started beside itself."""
+    add = ActivityDesk.add
+
+    def mutant(self: ActivityDesk, target: int, instance_id: str, execution: int, scheduled: Any) -> None:
+        self._calls.pop((execution, scheduled.task_id), None)
+        add(self, target, instance_id, execution, scheduled)
+
+    patch.setattr(ActivityDesk, "add", mutant)
+
+
+def activities_start_before_the_commit(patch: Patch) -> None:
+    """An activity runs for a turn that may never have happened."""
+    gather = Dispatch.gather
+
+    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
+        gather(self, instance, checkpoint, taken)
+        for scheduled in checkpoint.activities:
+            self._engine.desk.add(instance.key, instance.id or "", checkpoint.execution, scheduled)
+
+    patch.setattr(Dispatch, "gather", mutant)
+
+
+def clients_see_what_is_not_durable(patch: Patch) -> None:
+    """A status shows a turn whose commit may fail."""
+    gather = Dispatch.gather
+
+    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
+        gather(self, instance, checkpoint, taken)
+        instance.committed = instance.row
+
+    patch.setattr(Dispatch, "gather", mutant)
+
+
+def children_are_made_in_a_later_commit(patch: Patch) -> None:
+    """A parent waits for a child that a crash has kept from being made."""
+    spawn = Members.spawn
+
+    def mutant(self: Members, instance: Instance, execution: int, child: Any) -> None:
+        def later() -> None:
+            if self._engine.commits.lane is not None and self.table.get(instance.key) is instance and instance.state:
+                spawn(self, instance, execution, child)
+                self._engine.schedule_pump()
+
+        self._engine.runtime.later(0.003, later)
+
+    patch.setattr(Members, "spawn", mutant)
+
+
+def parents_are_told_in_a_later_commit(patch: Patch) -> None:
+    """A child has ended, and its parent never hears of it."""
+    gather = Dispatch.gather
+
+    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
+        answer, parent = checkpoint.answer, checkpoint.answer_to
+        checkpoint.answer = None
+        gather(self, instance, checkpoint, taken)
+        if answer is None or parent is None:
+            return
+        engine = self._engine
+
+        def later() -> None:
+            if engine.commits.lane is not None:
+                engine.deliver(engine.make_mail(parent.key, parent.execution, answer))
+
+        engine.runtime.later(0.003, later)
+
+    patch.setattr(Dispatch, "gather", mutant)
+
+
+def stored_timers_are_not_read(patch: Patch) -> None:
+    """Timers live in memory alone."""
+    patch.setattr(FaultyStore, "timers", lambda self, until, after, limit: [])
+
+
+def due_instances_are_not_read(patch: Patch) -> None:
+    """At a start only the inbox and the timers are looked at."""
+    patch.setattr(FaultyStore, "due", lambda self, after_key, limit: [])
+
+
+def results_for_a_held_instance_wait_for_a_row(patch: Patch) -> None:
+    """A result that no memory holds is not written with the batch at hand."""
+    seal = Lane.seal
+
+    def mutant(self: Lane, *given: Any, **named: Any) -> Commit | None:
+        for mail in self.fresh.values():
+            mail.held = False
+        return seal(self, *given, **named)
+
+    patch.setattr(Lane, "seal", mutant)
+
+
+def the_inbox_of_a_resumed_instance_is_not_read(patch: Patch) -> None:
+    """What came while it was suspended waits for ever."""
+    patch.setattr(Members, "bring_inbox", lambda self, instance: None)
+
+
+def terminate_is_accepted_and_forgotten(patch: Patch) -> None:
+    """The caller is told that it was terminated; it runs on."""
+    control = Dispatch._control
+
+    def mutant(self: Dispatch, instance: Instance, mail: Mail) -> None:
+        if isinstance(mail.event, ExecutionTerminated):
+            self._engine.lane.consume(mail)
+            self.wake(instance)
+        else:
+            control(self, instance, mail)
+
+    patch.setattr(Dispatch, "_control", mutant)
+
+
+def late_events_are_thrown_away(patch: Patch) -> None:
+    """An event that was acknowledged is nowhere to be seen, as its instance had ended."""
+    absorb = Dispatch.absorb
+
+    def mutant(self: Dispatch, instance: Instance) -> None:
+        for mail in [mail for mail in instance.mailbox if not mail.execution and not mail.control]:
+            instance.mailbox.remove(mail)
+            self._engine.lane.consume(mail)
+        absorb(self, instance)
+
+    patch.setattr(Dispatch, "absorb", mutant)
+
+
+MUTANTS = [
+    Mutant(nothing_landed, _LANE_FAULTS),
+    Mutant(everything_landed, _LANE_FAULTS),
+    Mutant(a_failed_commit_is_taken_for_landed, _LANE_FAULTS),
+    Mutant(answers_of_dead_executions_count),
+    Mutant(consumed_messages_stay_in_the_inbox, _CRASHES),
+    Mutant(messages_are_stored_in_reverse, _BURSTS),
+    Mutant(messages_not_taken_come_back_in_reverse, _BURSTS),
+    Mutant(request_ids_are_ignored, _CRASHES),
+    Mutant(requests_are_answered_before_the_commit, _CRASHES),
+    Mutant(instances_are_dropped_before_they_are_durable, _CROWDED),
+    Mutant(events_are_lost_at_continue_as_new),
+    Mutant(running_activities_are_started_again, _LANE_FAULTS),
+    Mutant(activities_start_before_the_commit, _LANE_FAULTS),
+    Mutant(clients_see_what_is_not_durable),
+    Mutant(children_are_made_in_a_later_commit, _CRASHES),
+    Mutant(parents_are_told_in_a_later_commit, _CRASHES),
+    Mutant(stored_timers_are_not_read),
+    Mutant(due_instances_are_not_read, _CRASHES),
+    Mutant(results_for_a_held_instance_wait_for_a_row, _STEERED),
+    Mutant(the_inbox_of_a_resumed_instance_is_not_read),
+    Mutant(terminate_is_accepted_and_forgotten),
+    Mutant(late_events_are_thrown_away),
+]

@@ -1,0 +1,24 @@
+"""The simulation notices when a rule of the engine is taken away."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+
+import pytest
+
+from simulation.mutants import MUTANTS, Mutant
+from simulation.schedule import run_schedule
+
+SEEDS = int(os.environ.get("PERDURE_MUTANT_SEEDS") or 300)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.plant.__name__ for mutant in MUTANTS])
+def test_the_simulation_catches(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant.plant(monkeypatch)
+    for seed in count():
+        assert seed < SEEDS, f"{mutant.plant.__name__} was not noticed in {SEEDS} schedules: {mutant.plant.__doc__}"
+        try:
+            run_schedule(seed, mutant.plan)
+        except Exception:
+            return
