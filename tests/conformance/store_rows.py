@@ -103,9 +103,11 @@ def snapshot(store: Store, executions: range | list[int], page: int = 3) -> dict
 
 
 def everything(read: Any, cursor: Any, start: Any = 0) -> list[Any]:
+    """All pages of `read`, each read from behind the cursor of the last row before it."""
     rows: list[Any] = []
     while True:
         page = read(cursor(rows[-1]) if rows else start)
         if not page:
             return rows
+        assert not rows or cursor(page[0]) != cursor(rows[-1]), "a page begins where the one before it ended"
         rows.extend(page)

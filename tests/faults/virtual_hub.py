@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from azure.durable_functions.registry import ActivityFunction, ActivityTable, OrchestratorTable, Registry
 
-from perdure.core.events import Control, EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
-from perdure.core.events import TurnRecord
+from perdure.core.errors import StoreUnavailable
+from perdure.core.events import (
+    Control,
+    EventRaised,
+    ExecutionResumed,
+    ExecutionSuspended,
+    ExecutionTerminated,
+    TurnRecord,
+)
 from perdure.core.protocols import InstanceQuery, Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine, EngineSettings
 from perdure.engine.loading import read_history
 from perdure.store.api import Commit, Store
 from perdure.store.memory import MemoryDatabase, MemoryStore
-from perdure.testing.faults import FaultRates
+from perdure.testing.faults import FaultRates, ProcessDied
 from perdure.testing.simulation import World
 
-SETTINGS = EngineSettings(poll_seconds=0.02, horizon_seconds=3600.0, retry_seconds=0.01, retry_limit_seconds=0.1)
+SETTINGS = EngineSettings(poll_seconds=0, horizon_seconds=3600.0, retry_seconds=0.01, retry_limit_seconds=0.1)
 SILENT = object()
 """The answer of a request that nobody answered."""
 
@@ -36,8 +43,43 @@ def serve(
     return Registry(table, functions)
 
 
+Strike = Literal["", "dies before", "dies after", "dies soon", "fails", "answer lost"]
+"""What happens to a commit, or to the process around it."""
+
+
+class StruckStore(MemoryStore):
+    """A store whose commits are struck as `strike` says, which is given the ordinal of the commit, from 1."""
+
+    def __init__(self, hub: VirtualHub, strike: Callable[[int, Commit], Strike]) -> None:
+        super().__init__(hub.database, "hub")
+        self._virtual = hub
+        self._strike = strike
+
+    def commit(self, commit: Commit) -> None:
+        self._virtual.commits += 1
+        strike = self._strike(self._virtual.commits, commit)
+        if strike == "dies before":
+            self._die()
+        if strike == "fails":
+            raise StoreUnavailable("the commit failed")
+        super().commit(commit)
+        if strike == "dies after":
+            self._die()
+        if strike == "dies soon":
+            self._virtual.world.machine.at(1000, self._virtual.world.kill)
+        if strike == "answer lost":
+            raise StoreUnavailable("the answer was lost")
+
+    def _die(self) -> None:
+        self._virtual.world.process.die()
+        raise ProcessDied
+
+
 class VirtualHub:
-    """`refuse` says why a commit is refused; `database` may be shared with a hub that went before."""
+    """`refuse` says why a commit is refused, `strike` what else happens to it.
+
+    `database` may be shared with a hub that went before.
+    """
 
     def __init__(
         self,
@@ -47,10 +89,17 @@ class VirtualHub:
         rates: FaultRates | None = None,
         settings: EngineSettings = SETTINGS,
         refuse: Callable[[Commit], str | None] = lambda _: None,
+        strike: Callable[[int, Commit], Strike] = lambda _, __: "",
         database: MemoryDatabase | None = None,
     ) -> None:
         self.database = database or MemoryDatabase()
-        self.world = World(seed, self.open_store, app.orchestrators, app.activities, rates, settings, refuse)
+        self.commits = 0
+        """How many were tried, by all processes."""
+
+        def open_store() -> Store:
+            return StruckStore(self, strike)
+
+        self.world = World(seed, open_store, app.orchestrators, app.activities, rates, settings, refuse)
 
     def __enter__(self) -> VirtualHub:
         return self
@@ -59,6 +108,7 @@ class VirtualHub:
         self.engine.drop_sessions()
 
     def open_store(self) -> Store:
+        """The same data, past all faults."""
         return MemoryStore(self.database, "hub")
 
     @property
@@ -68,7 +118,7 @@ class VirtualHub:
     # --- a client that waits -----------------------------------------------------------------------------------------
 
     def ask(self, verb: Callable[[Engine, Reply], object], seconds: float = 60.0) -> Any:
-        """The answer; SILENT if there is none within `seconds` of virtual time."""
+        """The answer; SILENT if there is none within `seconds` of virtual time. A process that died is asked again."""
         answers: list[Any] = []
         self.world.ask(verb, answers.append)
         self.run(lambda: bool(answers), seconds)
@@ -79,6 +129,10 @@ class VirtualHub:
         answers: list[Any] = []
         self.world.ask(verb, answers.append)
         return answers
+
+    def wait_for(self, *answers: list[Any]) -> None:
+        """Until each of these has its answer."""
+        assert self.run(lambda: all(answers)), answers
 
     def start(self, name: str, instance_id: str, input: Any = None, request_id: str | None = None) -> Any:
         return self.ask(starting(name, instance_id, input, request_id))
@@ -157,6 +211,11 @@ class VirtualHub:
 
     def received(self, instance_id: str) -> list[Any]:
         return [event for record in self.history(instance_id) for event in record.received]
+
+
+def strike_at(place: int, strike: Strike) -> Callable[[int, Commit], Strike]:
+    """Strike the commit with this ordinal."""
+    return lambda ordinal, _: strike if ordinal == place else ""
 
 
 def starting(

@@ -24,6 +24,10 @@ class BrokenPromise(AssertionError):
     """The host denies what it has acknowledged, or answers what it must not."""
 
 
+class GoneAway(Exception):
+    """The test is over; what the client still wanted is of no interest."""
+
+
 class Sent:
     """One event: how often it was raised, and whether that was ever acknowledged."""
 
@@ -49,7 +53,7 @@ class Run:
 
 
 class Clients(threading.Thread):
-    """`count` of them. `failure` is what ended one of them, if anything did."""
+    """`count` of them. When one fails, all end."""
 
     def __init__(self, seed: int, count: int, ledger: Path) -> None:
         super().__init__(name="clients", daemon=True)
@@ -58,16 +62,19 @@ class Clients(threading.Thread):
         self._ledger = ledger
         self._url: str | None = None
         self._pid = 0
+        self._ordinal = 0
         self._last_round = False
+        self._over = False
+        self._failure: BaseException | None = None
         self.runs: list[Run] = []
         self.unknown = 0
         """Requests whose answer was lost with the host."""
-        self.failure: BaseException | None = None
 
     # --- told by the test --------------------------------------------------------------------------------------------
 
     def host_is_at(self, url: str, pid: int) -> None:
         self._pid = pid
+        self._ordinal += 1
         self._url = url
 
     def host_is_gone(self) -> None:
@@ -77,26 +84,40 @@ class Clients(threading.Thread):
         """Begin nothing more; the thread ends once all instances have."""
         self._last_round = True
 
-    @property
-    def under_way(self) -> int:
-        return sum(run.ended is None for run in self.runs)
+    def check(self) -> None:
+        """Raises what a client has failed with, if one has."""
+        if self._failure is not None:
+            raise self._failure
+
+    def go_away(self) -> None:
+        """End now, whatever is under way."""
+        self._over = True
+        if self.is_alive():
+            self.join()
 
     # --- on the clients' thread --------------------------------------------------------------------------------------
 
     def run(self) -> None:
         try:
             asyncio.run(self._run_all())
+        except GoneAway:
+            pass
         except BaseException as error:
-            self.failure = error
+            self._failure = error
 
     async def _run_all(self) -> None:
         limits = httpx.Limits(max_connections=self._count)
         async with httpx.AsyncClient(timeout=60, limits=limits) as http:
             await asyncio.gather(*(Client(self, http, self._seed, number).live() for number in range(self._count)))
 
-    @property
-    def url(self) -> str | None:
-        return self._url
+    async def host(self, after: int = 0) -> tuple[str, int]:
+        """The URL of the host, once there is one, and which it is; one that came after that number. Raises GoneAway."""
+        while True:
+            if self._over:
+                raise GoneAway
+            if self._url is not None and self._ordinal > after:
+                return self._url, self._ordinal
+            await asyncio.sleep(0.01)
 
     @property
     def pid(self) -> int:
@@ -211,15 +232,13 @@ class Client:
 
     async def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response | None:
         """The answer of the host that is there, or will be; None if it died before the answer came."""
-        while (url := self._clients.url) is None:
-            await asyncio.sleep(0.01)
+        url, ordinal = await self._clients.host()
         content = {} if body is None else {"json": body}
         try:
             return await self._http.request(method, url + _WEBHOOKS + path, **content)
         except httpx.TransportError:
             self._clients.unknown += 1
-            while self._clients.url == url:
-                await asyncio.sleep(0.01)
+            await self._clients.host(after=ordinal)
             return None
 
 

@@ -75,33 +75,38 @@ def tree_children(given: Given) -> list[Given]:
 
 KINDS: dict[str, Kind] = {
     "chain": Kind(
-        lambda random: {"steps": _milliseconds(random, 3, 8, 40)},
+        lambda random: {"steps": _milliseconds(random, 3, 8, 80)},
         lambda given, output: [_done(n) for n in range(len(given["steps"]))],
         _each("steps"),
     ),
-    "fan": Kind(lambda random: {"branches": _milliseconds(random, 3, 12, 30)}, _fan_output, _fan_plan),
+    "fan": Kind(lambda random: {"branches": _milliseconds(random, 3, 12, 60)}, _fan_output, _fan_plan),
     "sleeper": Kind(
         lambda random: {"pauses": _milliseconds(random, 1, 4, 400)},
         lambda given, output: True,
         _each("pauses"),
     ),
     "collector": Kind(
-        lambda random: {"last": random.randint(2, 6), "patience_ms": random.randint(5, 60)},
+        lambda random: {
+            "last": random.randint(2, 6),
+            "ms": random.randint(0, 40),
+            "patience_ms": random.randint(5, 60),
+            "effort": random.choice([0, 0, 300_000]),
+        },
         lambda given, output: output,
         _each_event,
     ),
     "eternal": Kind(
-        lambda random: {"last": random.randint(2, 7)},
+        lambda random: {"last": random.randint(2, 7), "ms": random.randint(0, 40)},
         lambda given, output: output,
         _each_event,
     ),
     "tree": Kind(
-        lambda random: {"depth": random.randint(1, 2), "ms": random.randint(0, 30)},
+        lambda random: {"depth": random.randint(1, 2), "ms": random.randint(0, 60)},
         _tree_output,
         _tree_plan,
     ),
     "race": Kind(
-        lambda random: {"steps": _milliseconds(random, 2, 5, 40)},
+        lambda random: {"steps": _milliseconds(random, 2, 5, 80)},
         lambda given, output: [_done(n) for n in range(len(given["steps"]))],
         _each("steps"),
     ),

@@ -78,7 +78,7 @@ class Plan(Struct):
     doubles: float | None = None
     steering: bool = True
     bursts: bool = False
-    """Events are raised all at once; only without faults do they arrive in order."""
+    """Events are raised without waiting for answers; only without faults do they all arrive, and in order."""
     noise: int | None = None
     outside: bool | None = None
     """Whether other processes insert starts and messages."""
@@ -297,6 +297,19 @@ class Schedule:
         self.sent[instance_id].update({number: Sent() for number in numbers})
         self._raise_again(instance_id, numbers)
 
+    def _send_all(self, instance_id: str) -> None:
+        """Raise all events, one soon after the other, whatever becomes of them."""
+        moment = 0
+        for number in range(1, self.given[instance_id]["last"] + 1):
+            moment += self.random.randrange(300)
+            self.sent[instance_id][number] = Sent(raised=1)
+            self.world.machine.at(moment, self._send_at_once, instance_id, number)
+
+    def _send_at_once(self, instance_id: str, number: int) -> None:
+        process = self.world.process
+        event = EventRaised(name="NUMBER", input=str(number))
+        process.runtime.post(process.engine.doors.raise_event, instance_id, event, _nothing)
+
     def _raise_again(self, instance_id: str, numbers: range) -> None:
         """Raise those of `numbers` that are not acknowledged, and again if nobody answers."""
         sent = self.sent[instance_id]
@@ -313,9 +326,9 @@ class Schedule:
             ):
                 self.problems.append(f"event {number} for {instance_id} was refused: {answer!r}")
             sent[number].acknowledged += 1
-            if sent[number].acknowledged == 1 and all(sent[n].acknowledged for n in numbers):
-                if numbers.stop <= self.given[instance_id]["last"]:
-                    self.world.machine.at(self.random.randrange(5000), self._send, instance_id, numbers.stop)
+            through = sent[number].acknowledged == 1 and all(sent[n].acknowledged for n in numbers)
+            if through and numbers.stop <= self.given[instance_id]["last"]:
+                self.world.machine.at(self.random.randrange(5000), self._send, instance_id, numbers.stop)
 
         for number in missing:
             sent[number].raised += 1

@@ -194,7 +194,7 @@ def _defer(state: InstanceState, received: list[Received], now: int) -> Checkpoi
     state.open = {}
     state.open_activities = 0
     state.unrun = list(received)
-    state.updated_at = now
+    state.updated_at = state.last_now = now
     return Checkpoint(row=to_row(state), taken=0, execution=state.execution, first=0, record=record)
 
 
@@ -241,7 +241,6 @@ def run(state: InstanceState, session: Session, given: Sequence[Addressed], *, n
                 gone.append(task)
     left = [event for event in unrun[step.consumed :] if isinstance(event, EventRaised)]
     state.unrun = []
-    state.last_now = now
     state.updated_at = now
     state.status = "Running"
     if step.custom_status is not UNSET:
@@ -334,6 +333,7 @@ def _append(
     record = encode_record(TurnRecord(at=now, received=received, decided=decided, deferred=deferred))
     first = state.sequence
     state.sequence += 1
+    state.last_now = now
     return Checkpoint(row=_NO_ROW, taken=taken, execution=state.execution, first=first, record=record)
 
 

@@ -266,7 +266,10 @@ class Doors:
             try:
                 call(instance)
             except PerdureError as error:
-                self.answer(request, error)
+                if instance is not None and instance.last_batch > self._engine.lane.durable:
+                    self.answer_when_durable(request, error)  # what it rests on may yet be lost
+                else:
+                    self.answer(request, error)
 
         return guarded
 

@@ -11,6 +11,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -77,6 +78,9 @@ def take_address(host: str, port: int, *, insecure: bool) -> Address:
     except OSError as error:
         listener.close()
         raise _refused(host, port, error) from error
+    if sys.platform != "win32":
+        # A process that the app forks off inherits the listener, and would keep the port after the end of this one.
+        os.register_at_fork(after_in_child=listener.close)
     return Address(host, listener)
 
 

@@ -77,9 +77,10 @@ class Commit(Struct, gc=False):
     number: int
     now: int
     created: list[InstanceRow] = []
-    """Inserted; an id that exists is IdTaken."""
+    """Inserted, after `purged`; an id that exists is IdTaken."""
     updated: list[InstanceRow] = []
-    """Written over the row of the same key, which must exist (ShortCount). Key, id and partition never change."""
+    """Written over the row of the same key, which must exist (ShortCount). Key, id, partition and kind never
+    change."""
     purged: list[int] = []
     """Instance keys, deleted with all that belongs to them; must exist (ShortCount)."""
     history: list[HistoryRow] = []
@@ -120,7 +121,8 @@ class Store(Protocol):
         """Mark the host dead, for ever, and return the number of its last commit that landed.
 
         Waits for a commit of it that is still under way. May be repeated. What the environment has in doubt (an fsync
-        that failed) is settled here: when this returns, what a read shows is durable.
+        that failed) is settled here: when this returns, what a read shows is durable. A host that the store does not
+        know (it was restored from an older copy) has landed nothing: 0.
         """
         ...
 
@@ -129,7 +131,10 @@ class Store(Protocol):
         ...
 
     def sweep(self, host_id: str, limit: int) -> bool:
-        """Delete up to `limit` history rows of retired executions; True if some are left. Not numbered."""
+        """Delete up to `limit` history rows of retired executions; True if some are left. Not numbered.
+
+        Raises LaneLost if the host is not alive.
+        """
         ...
 
     # --- reads: each sees one state, made of whole commits -----------------------------------------------------------
@@ -192,7 +197,10 @@ class Store(Protocol):
         ...
 
     def poll(self) -> bool:
-        """Whether another process has written since the last call. Cheap: called every few milliseconds."""
+        """Whether a client has written to this hub since the last call, or since the store was opened.
+
+        Cheap: called every few milliseconds.
+        """
         ...
 
     def close(self) -> None: ...

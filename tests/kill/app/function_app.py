@@ -127,17 +127,21 @@ def sleeper(context: df.DurableOrchestrationContext) -> Orchestration:
 
 @app.orchestration_trigger(context_name="context")
 def collector(context: df.DurableOrchestrationContext) -> Orchestration:
-    """Takes events, each wait racing a timer, so that waits are lost all the time; says what it saw."""
+    """Takes events, each wait racing a timer, so that waits are lost all the time; says what it saw.
+
+    The more `effort` its code takes, the more often a message has to wait in the store for its turn.
+    """
     given = context.get_input()
     seen: list[int] = []
     while given["last"] not in seen:
+        sum(range(given["effort"]))
         event = context.wait_for_external_event("Number")
         timer = context.create_timer(context.current_utc_datetime + timedelta(milliseconds=given["patience_ms"]))
         winner = yield context.task_any([event, timer])
         if winner is event:
             timer.cancel()
             seen.append(event.result)
-            yield context.call_activity("work", {"key": f"{given['key']}/{len(seen)}", "ms": 1, "n": seen[-1]})
+            yield context.call_activity("work", {"key": f"{given['key']}/{len(seen)}", "ms": given["ms"], "n": 0})
     return seen
 
 
@@ -148,7 +152,7 @@ def eternal(context: df.DurableOrchestrationContext) -> Orchestration:
     seen: list[int] = given.setdefault("seen", [])
     for _ in range(2):
         seen.append((yield context.wait_for_external_event("number")))
-        yield context.call_activity("work", {"key": f"{given['key']}/{len(seen)}", "ms": 1, "n": seen[-1]})
+        yield context.call_activity("work", {"key": f"{given['key']}/{len(seen)}", "ms": given["ms"], "n": 0})
         if seen[-1] == given["last"]:
             return seen
     context.continue_as_new(given)

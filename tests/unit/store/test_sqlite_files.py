@@ -89,6 +89,23 @@ def test_the_log_is_kept_small(path: Path) -> None:
     store.close()
 
 
+def test_what_a_burst_leaves_of_the_log_is_cut_back(path: Path) -> None:
+    store = SqliteStore(path, "hub")
+    lane = Lane(store)
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN; SELECT * FROM hub").fetchall()
+    log = path.with_name("hub.db-wal")
+    while log.stat().st_size < 20_000_000:
+        lane.commit(history=[history(lane.first, lane.number, bytes(1_000_000))])
+    reader.execute("ROLLBACK")
+    reader.close()
+    # The first checkpoints the whole log, the second begins it anew.
+    for _ in range(2):
+        lane.commit(history=[history(lane.first, lane.number)])
+    assert log.stat().st_size < 17_000_000
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("directory", "kind"),
     [
@@ -163,6 +180,7 @@ def test_a_write_lock_that_is_not_given_up_is_a_fault_that_passes(path: Path) ->
 
 def test_a_backup_that_is_being_made_does_not_keep_a_host_from_starting(path: Path) -> None:
     store = SqliteStore(path, "hub", busy_timeout_ms=1)
+    assert store.submit_start(instance(0, "a"), b"{}") is None
     backup = apsw.Connection(str(path))
     backup.execute("BEGIN; SELECT * FROM hub").fetchall()
     Lane(store).commit(created=[instance(1 << 40)])

@@ -12,7 +12,9 @@ from store_rows import Lane, instance
 
 from perdure.core.errors import StoreFormat, StoreHeld, StoreUnavailable
 from perdure.store.sqlite import SqliteStore
-from perdure.store.sqlite.format import FORMAT, Format
+from perdure.store.sqlite.driver import connect
+from perdure.store.sqlite.format import FORMAT, Format, prepare
+from perdure.store.sqlite.host_lock import HostLock
 
 SECOND = Format(2, FORMAT.schema, {1: "ALTER TABLE instance ADD COLUMN tags TEXT; CREATE TABLE two (a INTEGER)"})
 THIRD = Format(3, FORMAT.schema, {**SECOND.steps, 2: "INSERT INTO two VALUES (3)"})
@@ -104,6 +106,19 @@ def test_a_store_that_is_served_is_not_migrated(old: Path) -> None:
     assert numbers(old) == (1, [1])
 
 
+def test_a_store_that_another_process_migrates_first_is_left_to_it(old: Path) -> None:
+    class Overtaken(HostLock):
+        def acquire(self, since: int | None) -> None:
+            SqliteStore(old, "hub", format=SECOND).close()
+            super().acquire(since)
+
+    connection = connect(str(old), apsw.SQLITE_OPEN_READWRITE)
+    prepare(connection, connect, old, Overtaken(old.with_name("hub.db.lock")), SECOND)
+    connection.close()
+    assert numbers(old) == (2, [2])
+    assert not old.with_name("hub.db.format-2").exists()
+
+
 def test_a_client_that_knows_the_old_format_writes_nothing_after_a_migration(old: Path) -> None:
     client = SqliteStore(old, "hub")
     SqliteStore(old, "hub", format=SECOND).close()
@@ -161,6 +176,39 @@ def test_an_empty_file_becomes_a_store(path: Path) -> None:
     path.parent.mkdir()
     path.touch()
     SqliteStore(path, "hub").close()
+    assert numbers(path) == (1, [1])
+
+
+def test_a_copy_without_a_log_gets_one(old: Path) -> None:
+    connection = apsw.Connection(str(old))
+    copy = old.with_name("copy.db")
+    connection.execute("VACUUM INTO ?", (str(copy),))
+    connection.close()
+    store = SqliteStore(copy, "hub")
+    assert store.submit_start(instance(0, "a"), b"{}") is None
+    assert copy.with_name("copy.db-wal").exists()
+    store.close()
+
+
+def test_a_store_that_is_made_while_it_is_looked_at_is_recognised(path: Path) -> None:
+    """Another process comes in between the two numbers by which a file is recognised."""
+
+    def connect_slowly(filename: str, flags: int) -> apsw.Connection:
+        def trace(_: object, statement: str, __: object) -> bool:
+            if "user_version" in statement:
+                connection.exec_trace = None
+                try:
+                    SqliteStore(path, "hub", busy_timeout_ms=1).close()
+                except StoreUnavailable:
+                    # It has to wait, and that is as good.
+                    pass
+            return True
+
+        connection = apsw.Connection(filename, flags)
+        connection.exec_trace = trace
+        return connection
+
+    SqliteStore(path, "hub", connect=connect_slowly).close()
     assert numbers(path) == (1, [1])
 
 

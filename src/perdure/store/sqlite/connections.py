@@ -60,6 +60,17 @@ def transaction(connection: Connection) -> Generator[None]:
         raise
 
 
+@contextmanager
+def snapshot(connection: Connection) -> Generator[None]:
+    """All that is read inside is of one state."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 class Channel:
     """One connection, opened when it is needed, for one thread at a time.
 

@@ -11,7 +11,7 @@ import apsw
 from perdure.core.errors import PerdureError, RefusedData, StoreError, StoreFormat, StoreUnavailable
 
 _ENVIRONMENT = (apsw.Error, OSError, MemoryError)
-_DATA = (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, UnicodeEncodeError, OverflowError, TypeError)
+_DATA = (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, UnicodeEncodeError, OverflowError)
 
 
 @contextmanager
@@ -30,8 +30,8 @@ def translated(path: Path) -> Generator[None]:
 
 
 def _translate(error: Exception, path: Path) -> StoreError | None:
-    """Values that cannot be bound never reach SQLite: the driver says UnicodeEncodeError of lone surrogates,
-    OverflowError of integers beyond 64 bits and TypeError of what is none of its types."""
+    """Values that cannot be bound never reach SQLite: the driver says UnicodeEncodeError of lone surrogates and
+    OverflowError of integers beyond 64 bits."""
     if isinstance(error, PerdureError):
         return None
     if isinstance(error, apsw.NotADBError):

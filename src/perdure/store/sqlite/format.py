@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from perdure.core.errors import StoreFormat, StoreUnavailable
-from perdure.store.sqlite.connections import CREATE, OPEN, transaction, uri
+from perdure.store.sqlite.connections import CREATE, OPEN, snapshot, transaction, uri
 from perdure.store.sqlite.driver import Connect, Connection
 from perdure.store.sqlite.host_lock import HostLock
 from perdure.store.sqlite.statements import STATEMENTS, read_sql
@@ -39,12 +39,14 @@ def prepare(connection: Connection, connect: Connect, path: Path, lock: HostLock
 
     Raises StoreFormat if the file is none of ours, or newer; StoreHeld if it is older and a process serves it.
     """
-    found = _recognise(connection, path, format)
-    if found == format.number:
-        return
+    with snapshot(connection):  # another process may be making it
+        found = _recognise(connection, path, format)
+    # A copy that was made by VACUUM INTO, say, has lost this mode.
     mode = connection.pragma("journal_mode", "WAL")
     if mode != "wal":
         raise StoreUnavailable(f"{path}: the file system has no shared memory for SQLite's write-ahead log.")
+    if found == format.number:
+        return
     if found is None:
         with transaction(connection):
             if _recognise(connection, path, format) is None:
@@ -104,8 +106,8 @@ def _stamp(connection: Connection, format: Format) -> None:
 
 
 def _copy(connect: Connect, path: Path, target: Path, mode_of: Path) -> None:
-    """Appears under its name only once it is whole and on disk. Read through a connection that writes nothing itself,
-    as SQLite asks for."""
+    """The copy appears under its name only once it is whole. It is read through a connection of its own, as SQLite lets
+    none be copied from that is about to write."""
     unfinished = target.with_name(target.name + ".unfinished")
     unfinished.unlink(missing_ok=True)
     with (

@@ -52,7 +52,10 @@ class Holder(Struct, frozen=True):
 
 
 class HostLock:
-    """Of one handle: a second handle of the same process is refused like one of another process."""
+    """Of one handle: a second handle of the same process is refused like one of another process.
+
+    It is this process's alone: one that is forked off does not share it, or it would keep the lock after our end.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,13 +87,25 @@ class HostLock:
             os.close(file)
             raise
         self._file = file
+        _held.add(self)
 
     def release(self) -> None:
         """May be repeated."""
-        file, self._file = self._file, None
+        file = self._let_go()
         if file is not None:
             os.ftruncate(file, 0)
             os.close(file)
+
+    def leave_to_parent(self) -> None:
+        """In a process that was forked off: the lock stays with the one that has it."""
+        file = self._let_go()
+        if file is not None:
+            os.close(file)
+
+    def _let_go(self) -> int | None:
+        file, self._file = self._file, None
+        _held.discard(self)
+        return file
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
@@ -105,6 +120,18 @@ class HostLock:
             return f"Another process, which has not said yet who it is, serves {store}."
         since = "" if holder.since is None else f" since {holder.since}"
         return f"Process {holder.pid} on {holder.host} serves {store}{since}."
+
+
+_held: set[HostLock] = set()
+
+
+def _after_fork() -> None:
+    for lock in list(_held):
+        lock.leave_to_parent()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _iso(microseconds: int) -> str:

@@ -10,6 +10,7 @@ from perdure.core.ids import first_key
 from perdure.core.protocols import InstanceQuery
 from perdure.core.state import InstanceRow
 from perdure.store.api import HistoryRow, StoredMail, TimerRow
+from perdure.store.sqlite.connections import snapshot
 from perdure.store.sqlite.driver import Connection, Row, Value
 from perdure.store.sqlite.statements import STATEMENTS
 
@@ -45,14 +46,11 @@ def instance_of_id(connection: Connection, hub: int, id: str) -> InstanceRow | N
 
 def find(connection: Connection, hub: int, ids: Sequence[str]) -> dict[str, InstanceRow]:
     found: dict[str, InstanceRow] = {}
-    connection.execute("BEGIN")
-    try:
+    with snapshot(connection):
         for id in ids:
             row = instance_of_id(connection, hub, id) if _storable(id) else None
             if row is not None:
                 found[id] = row
-    finally:
-        connection.execute("ROLLBACK")
     return found
 
 
