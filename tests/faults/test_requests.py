@@ -319,3 +319,25 @@ def test_silence_is_told_from_an_answer() -> None:
     with VirtualHub(APP) as hub:
         hub.world.process.runtime.kill()
         assert hub.ask(starting("chain", "it"), seconds=0.5) is SILENT
+
+
+def test_an_internal_error_in_a_request_is_its_answer_and_hurts_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    from perdure.engine.members import Members
+
+    create = Members.create
+
+    def fails(self: Members, instance_id: str, *given: Any) -> Any:
+        instance = create(self, instance_id, *given)
+        if instance_id == "cursed":
+            raise ZeroDivisionError("a bug of ours")
+        return instance
+
+    monkeypatch.setattr(Members, "create", fails)
+    with VirtualHub(APP, strike=strike_at(2, "fails")) as hub:
+        before, cursed, after = (hub.send(starting("chain", name)) for name in ("before", "cursed", "after"))
+        hub.wait_for(before, cursed, after)
+        assert isinstance(cursed[0], ZeroDivisionError)
+        hub.run_to_end("before", "after")
+        hub.rest()
+        assert hub.find("cursed") is None
+        assert hub.start("chain", "later") == "later"

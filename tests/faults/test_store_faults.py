@@ -338,3 +338,45 @@ def test_timers_survive_the_host_and_fire_at_once_if_their_time_has_passed() -> 
         hub.rest(1201 * 3600)
         assert {row.output for row in hub.rows()} == {str(hours) for hours in range(1, 1200)}
         assert not hub.open_store().timers(2**62, None, 10)
+
+
+def test_a_wide_fan_out_that_is_due_does_not_keep_others_from_being_read() -> None:
+    """Its activities fill the queue for hours; what stands behind it in the store is read all the same."""
+
+    def fan(context: Any) -> Any:
+        yield context.task_all([context.call_activity("double", n) for n in range(5000)])
+
+    with VirtualHub(serve({"fan": fan, "chain": chain}, APP_ACTIVITIES)) as hub:
+        hub.engine.desk.stop()
+        hub.start("fan", "fan")
+        for n in range(1200):
+            hub.send(starting("chain", f"chain-{n}", 1))
+        hub.rest(5)
+        due = hub.open_store().due(0, 10_000)
+        assert len(due) == 1201
+        hub.world.kill()
+        hub.run(lambda: hub.world.process.runtime.alive)
+        hub.engine.desk.stop()
+        hub.rest(5)
+        assert hub.engine.desk.queued == 6200
+        assert all(hub.engine.members.table.get(row.key) is not None for row in due)
+
+
+def test_a_suspended_instance_whose_function_is_back_stays_suspended() -> None:
+    database = MemoryDatabase()
+    with VirtualHub(APP, database=database) as hub:
+        hub.start("waits", "it")
+        hub.rest()
+        hub.world.process.runtime.kill()
+    with VirtualHub(serve({"chain": chain}, APP_ACTIVITIES), database=database, seed=2) as hub:
+        hub.raise_event("it", "go", 1)
+        hub.run_until_parked("it")
+        assert hub.suspend("it") is None
+        hub.world.process.runtime.kill()
+    with VirtualHub(APP, database=database, seed=3) as hub:
+        hub.rest()
+        assert hub.row("it").status == "Suspended"
+        assert hub.resume("it") is None
+        hub.raise_event("it", "go", 2)
+        hub.run_to_end("it")
+        assert hub.output("it") == [1, 2]

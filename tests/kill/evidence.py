@@ -99,8 +99,10 @@ class Ledger:
         """What follows an activity is begun once its end is durable, so from then on it is over for good."""
         found: list[str] = []
         for after, befores in plan.items():
-            begun = min((entry.at for entry in self._entries(after)), default=None)
-            for before in befores if begun is not None else ():
+            if not self._entries(after):
+                continue
+            begun = self._entries(after)[0].at
+            for before in befores:
                 entries = self._entries(before)
                 if not any(_ends(entry) and entry.at < begun for entry in entries):
                     found.append(f"{after} was begun before {before} had ended")

@@ -6,17 +6,18 @@ nothing, so `test_mutants.py` runs each mutant over a few seeds and demands that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
+from azure.durable_functions.replay import OrchestrationSession
 from msgspec.structs import replace
 
 from perdure.core import turn
-from perdure.core.events import ExecutionTerminated
+from perdure.core.events import ExecutionTerminated, SubOrchestrationInstanceFailed
 from perdure.core.protocols import StartRequest
 from perdure.core.turn import Addressed, Checkpoint
-from perdure.engine import turns
+from perdure.engine import Engine, turns
 from perdure.engine.activities import ActivityDesk
 from perdure.engine.commits import Commits
 from perdure.engine.dispatch import Dispatch
@@ -24,7 +25,8 @@ from perdure.engine.doors import Doors, Request
 from perdure.engine.instances import Instance, InstanceTable, Mail
 from perdure.engine.lane import Lane
 from perdure.engine.members import Members
-from perdure.store.api import Commit
+from perdure.engine.timers import Timers
+from perdure.store.api import Commit, TimerRow
 from perdure.testing.faults import FaultRates, FaultyStore
 from perdure.testing.simulation import DEFAULT_SETTINGS
 from simulation.schedule import Plan
@@ -46,6 +48,8 @@ _BURSTS = Plan(
 )
 _CROWDED = Plan(settings=replace(DEFAULT_SETTINGS, instances_in_memory=1))
 _STEERED = Plan(kinds=("race", "fan", "chain"), instances=(10, 16), rates=FaultRates(), kills=0, stops=0, outside=False)
+_TWINS = Plan(kinds=("canceller", "twins"), instances=(10, 16))
+_PURGED = Plan(kinds=("stamped",), instances=(10, 16), outside=False)
 _CRASHES = Plan(rates=FaultRates(crash_before_commit=0.06, crash_after_commit=0.06), kills=3)
 
 
@@ -291,6 +295,93 @@ def late_events_are_thrown_away(patch: Patch) -> None:
     patch.setattr(Dispatch, "absorb", mutant)
 
 
+def stored_messages_are_not_read(patch: Patch) -> None:
+    """What was acknowledged and not yet taken when the host died is never taken."""
+    patch.setattr(FaultyStore, "inbox", lambda self, after, limit: [])
+
+
+def results_are_lost_with_the_lane(patch: Patch) -> None:
+    """An activity has ended, its result was not durable when the lane ended, and nobody hands it in again."""
+    patch.setattr(ActivityDesk, "finished", lambda self: [])
+
+
+def sessions_are_closed_with_a_living_context(patch: Patch) -> None:
+    """Dropped from memory, an orchestrator leaves its `with` block, and what it asks for on the way out counts."""
+
+    def mutant(self: OrchestrationSession) -> None:
+        generator, self._generator = self._generator, None
+        try:
+            if generator is not None:
+                generator.close()
+        except RuntimeError:
+            pass
+
+    patch.setattr(OrchestrationSession, "close", mutant)
+
+
+def all_events_are_applied_before_the_code_goes_on(patch: Patch) -> None:
+    """What the code sees of its other tasks depends on how many events happened to come together."""
+    apply, resume = OrchestrationSession._apply, OrchestrationSession._resume
+
+    def mutant(self: OrchestrationSession, received: Sequence[Any]) -> int:
+        if self._replaying or self._generator is None:
+            return apply(self, received)
+        waiting: list[Any] = []
+        with pytest.MonkeyPatch.context() as held:
+            held.setattr(OrchestrationSession, "_resume", lambda session, awaited: waiting.append(awaited))
+            count = apply(self, received)
+        if waiting:
+            resume(self, waiting[0])
+        return count
+
+    patch.setattr(OrchestrationSession, "_apply", mutant)
+
+
+def timers_fire_before_their_time(patch: Patch) -> None:
+    """A clock that runs ahead."""
+    arm = Timers.arm
+
+    def mutant(self: Timers, rows: Iterable[TimerRow]) -> None:
+        arm(self, [TimerRow(row.fire_at - 500_000, row.instance, row.execution, row.task_id) for row in rows])
+
+    due = Engine._timer_due
+
+    def restored(self: Engine, row: TimerRow) -> None:
+        due(self, TimerRow(row.fire_at + 500_000, row.instance, row.execution, row.task_id))
+
+    patch.setattr(Timers, "arm", mutant)
+    patch.setattr(Engine, "_timer_due", restored)
+
+
+def rows_for_instances_that_are_gone_stay(patch: Patch) -> None:
+    """A message was stored while its instance was being purged; nobody takes the row away."""
+
+    def mutant(self: Members, instance: Instance) -> None:
+        for mail in instance.mailbox:
+            self._engine.lane.forget(mail)
+        instance.mailbox.clear()
+
+    patch.setattr(Members, "_drop_mail", mutant)
+
+
+def chosen_ids_of_children_are_not_looked_up(patch: Patch) -> None:
+    """A child is made blindly under an id that an instance on disk has."""
+    patch.setattr(Dispatch, "_resolve_children", lambda self, job, checkpoint: self._finish_turn(job, checkpoint))
+
+
+def a_child_that_cannot_be_made_is_silence(patch: Patch) -> None:
+    """Its id is taken, and the parent is not told."""
+    deliver = Engine.deliver
+
+    def mutant(self: Engine, mail: Mail) -> None:
+        event = mail.event
+        clash = isinstance(event, SubOrchestrationInstanceFailed) and event.failure.type == "InstanceExists"
+        if not clash:
+            deliver(self, mail)
+
+    patch.setattr(Engine, "deliver", mutant)
+
+
 MUTANTS = [
     Mutant(nothing_landed, _LANE_FAULTS),
     Mutant(everything_landed, _LANE_FAULTS),
@@ -314,4 +405,12 @@ MUTANTS = [
     Mutant(the_inbox_of_a_resumed_instance_is_not_read),
     Mutant(terminate_is_accepted_and_forgotten),
     Mutant(late_events_are_thrown_away),
+    Mutant(stored_messages_are_not_read, _CRASHES),
+    Mutant(results_are_lost_with_the_lane, _LANE_FAULTS),
+    Mutant(sessions_are_closed_with_a_living_context, _CROWDED),
+    Mutant(all_events_are_applied_before_the_code_goes_on, _TWINS),
+    Mutant(timers_fire_before_their_time),
+    Mutant(rows_for_instances_that_are_gone_stay, _PURGED),
+    Mutant(chosen_ids_of_children_are_not_looked_up, _CROWDED),
+    Mutant(a_child_that_cannot_be_made_is_silence),
 ]

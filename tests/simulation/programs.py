@@ -211,6 +211,19 @@ def build_app(ledger: Ledger) -> Registry:
         return [first == pair, first.result, rest[0].result, rest[1]]
 
     @app.orchestration_trigger(context_name="context")
+    def twins(context: df.DurableOrchestrationContext) -> Any:
+        """What it does next depends on whether the task that it does not wait for is through."""
+        given = context.get_input()
+        for lap in range(given["laps"]):
+            pair = [context.call_activity("double", {"key": f"{given['key']}/{lap}/{n}", "n": n}) for n in range(2)]
+            winner = yield context.task_any(pair)
+            other = pair[1] if winner == pair[0] else pair[0]
+            if not other.is_completed:
+                yield context.create_timer(context.current_utc_datetime)
+            yield other
+        return given["laps"]
+
+    @app.orchestration_trigger(context_name="context")
     def canceller(context: df.DurableOrchestrationContext) -> Any:
         given = context.get_input()
         begun = context.current_utc_datetime
@@ -321,7 +334,7 @@ def draw_input(kind: str, key: str, rng: random.Random, *, long_pauses: bool) ->
             rng.shuffle(given["pauses"])
         case "collector" | "eternal":
             given.update(last=rng.randint(2, 9), seen=[])
-        case "relay" | "spinner":
+        case "relay" | "spinner" | "twins":
             given.update(lap=1, laps=rng.randint(2, 6))
         case "stamped":
             given.update(length=rng.randint(1, 5), mark="first")
@@ -346,6 +359,7 @@ MODEL: dict[str, Callable[[dict[str, Any]], Any]] = {
     "spinner": lambda given: given["laps"],
     "stamped": lambda given: [given["mark"]] * given["length"],
     "race": lambda given: [0, 2, 4],
+    "twins": lambda given: given["laps"],
     "nested": lambda given: [True, [0, 2], 6, [8, 10]],
     "canceller": lambda given: [True, True],
     "saga": lambda given: [2, True, True, "cleaned"],

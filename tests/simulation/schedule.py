@@ -38,6 +38,7 @@ KINDS = (
     "sleeper",
     "race",
     "nested",
+    "twins",
     "canceller",
     "saga",
     "guarded",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from perdure.core.events import SubOrchestrationInstanceCreated, TaskScheduled, TimerCreated
+from perdure.core.codec import decode_records
+from perdure.core.events import SubOrchestrationInstanceCreated, TaskScheduled, TimerCreated, TimerFired
 from perdure.core.ids import first_key
 from perdure.core.protocols import InstanceQuery
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine
 from perdure.engine.loading import read_instance
-from perdure.store.api import Commit, Store
+from perdure.store.api import Commit, HistoryRow, Store
 from perdure.testing.simulation import Process
 
 WAIT_FOR_EVENTS = ("collector", "eternal")
@@ -39,7 +40,7 @@ class Watch:
         self._versions: dict[int, dict[InstanceRow, int]] = {}
         self._shown: dict[int, InstanceRow] = {}
         self._process: Process | None = None
-        self.quiet_moments = 0
+        self._broken: str | None = None
 
     def published(self, row: InstanceRow) -> None:
         """`row` is in the store."""
@@ -51,11 +52,23 @@ class Watch:
             self.published(row)
         for row in commit.updated:
             self.published(row)
+        for history in commit.history:
+            if b'"TimerFired"' in history.body:
+                self._look_at_timers(history, commit.now)
+
+    def _look_at_timers(self, history: HistoryRow, now: int) -> None:
+        """A timer that fired is not in the future. (The code is never shown an earlier time than that of its timer.)"""
+        for record in decode_records(history.body):
+            for event in record.received:
+                if isinstance(event, TimerFired) and event.fire_at > now:
+                    self._broken = f"{event} of execution {history.execution} at {now}"
 
     # --- at every step -----------------------------------------------------------------------------------------------
 
     def step(self, process: Process) -> None:
         """What clients are shown has landed, and never goes back."""
+        if self._broken is not None:
+            raise Broken(self._broken)
         if process is not self._process:
             self._process = process
             self._shown = {}
@@ -78,7 +91,6 @@ class Watch:
         engine = process.engine
         if not process.runtime.alive or not _is_quiet(engine):
             return
-        self.quiet_moments += 1
         store = self._open_store()
         rows = {row.key: row for row in store.query(InstanceQuery(limit=100_000))}
         ids = {row.id for row in rows.values() if row.status not in ENDED}

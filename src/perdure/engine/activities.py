@@ -80,6 +80,11 @@ class ActivityDesk:
     def queued(self) -> int:
         return self._queued
 
+    @property
+    def instances_queued(self) -> int:
+        """Instances that have activities in the queue."""
+        return len(self._queues)
+
     def has(self, execution: int, task_id: int) -> bool:
         return (execution, task_id) in self._calls
 

@@ -132,6 +132,17 @@ class Doors:
             request.run(request)
         except PerdureError as error:
             self.answer(request, error)
+        except Exception as error:
+            self._broke(request, error)
+
+    def _broke(self, request: Request, error: Exception) -> None:
+        """An internal error: whoever asked is told, and what the request had done so far is dropped with the lane.
+
+        Done again with the other open requests it would break the next lane too.
+        """
+        log.critical("internal error in a request", exc_info=error)
+        self.answer(request, error)
+        self._engine.commits.end_lane(error)
 
     # --- the requests ------------------------------------------------------------------------------------------------
 
@@ -158,16 +169,14 @@ class Doors:
             self._with(request, instance_id, act)
 
         def act(request: Request, instance: Instance) -> None:
-            self._refuse_ended(instance)
-            state = instance.state
-            assert state is not None
+            row = self._refuse_ended(instance)
             match event:
                 case ExecutionSuspended():
-                    if state.status == "Suspended":
-                        raise WrongStatus("suspend", instance_id, state.status)
+                    if row.status == "Suspended":
+                        raise WrongStatus("suspend", instance_id, row.status)
                 case ExecutionResumed():
-                    if not state.held:
-                        raise WrongStatus("resume", instance_id, state.status)
+                    if row.status != "Suspended" and row.parked is None:
+                        raise WrongStatus("resume", instance_id, row.status)
                 case ExecutionTerminated():
                     pass
             self._engine.deliver(self._engine.make_mail(instance.key, 0, event))
@@ -177,11 +186,10 @@ class Doors:
 
     def purge(self, instance_id: str, reply: Reply) -> None:
         def purge(request: Request, instance: Instance) -> None:
-            engine, state = self._engine, instance.state
-            assert state is not None
-            if not state.ended:
-                raise WrongStatus("purge", instance_id, state.status)
-            if instance.busy or instance.last_batch > engine.lane.durable:
+            engine, row = self._engine, _gathered(instance)
+            if row.status not in ENDED:
+                raise WrongStatus("purge", instance_id, row.status)
+            if instance.last_batch > engine.lane.durable:
                 self._asking.discard(request)
                 engine.lane.batch.after.append(lambda: self._run_again(request))
                 engine.schedule_pump()
@@ -238,13 +246,12 @@ class Doors:
             if instance is None:
                 instance = engine.members.create(instance_id, *given)
             else:
-                state = instance.state
-                assert state is not None
-                if start.request_id is not None and state.request_id == start.request_id:
+                row = _gathered(instance)
+                if start.request_id is not None and row.request_id == start.request_id:
                     self.answer_when_durable(request, instance_id)
                     return
-                if not state.ended:
-                    raise InstanceExists(state.status)
+                if row.status not in ENDED:
+                    raise InstanceExists(row.status)
                 engine.members.restart(instance, *given)
             engine.lane.batch.began[instance.key] = request
             self.answer_when_durable(request, instance_id)
@@ -270,6 +277,8 @@ class Doors:
                     self.answer_when_durable(request, error)  # what it rests on may yet be lost
                 else:
                     self.answer(request, error)
+            except Exception as error:
+                self._broke(request, error)
 
         return guarded
 
@@ -277,11 +286,11 @@ class Doors:
         if request in self._open:
             self._run(request)
 
-    def _refuse_ended(self, instance: Instance) -> None:
-        state = instance.state
-        assert state is not None
-        if state.ended:
-            raise InstanceEnded(state.id, state.status)
+    def _refuse_ended(self, instance: Instance) -> InstanceRow:
+        row = _gathered(instance)
+        if row.status in ENDED:
+            raise InstanceEnded(row.id, row.status)
+        return row
 
     def _check_load(self) -> None:
         engine = self._engine
@@ -295,6 +304,12 @@ def check_start(start: StartRequest) -> None:
     check_unicode(start.version or "", "The version")
     check_unicode(start.input or "", "The input")
     check_unicode(start.request_id or "", "The request id")
+
+
+def _gathered(instance: Instance) -> InstanceRow:
+    """What requests go by. The instance's state is not theirs to look at: a turn may be moving it on at this moment."""
+    assert instance.row is not None
+    return instance.row
 
 
 def _nothing(_: Request) -> None:

@@ -271,7 +271,7 @@ class Members:
                 self.restart(other, child.name, child.version, child.input, link, None)
                 self._engine.lane.batch.causes.discard(other.key)
             else:
-                status = other.state.status if other.state is not None else "Pending"
+                status = other.row.status if other.row is not None else "Pending"
                 refusal = f"An Orchestration instance with the status {status} already exists."
         if refusal is not None:
             kind = "FunctionNotFound" if "doesn't exist" in refusal else "InstanceExists"

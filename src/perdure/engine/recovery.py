@@ -101,7 +101,8 @@ class Recovery:
 
         def got(page: Sequence[InstanceRow]) -> None:
             for row in page:
-                if (row.parked or "").startswith(MISSING_FUNCTION) and engine.orchestrators.knows(row.name):
+                missing = (row.parked or "").startswith(MISSING_FUNCTION) and row.status != "Suspended"
+                if missing and engine.orchestrators.knows(row.name):
                     engine.deliver(engine.make_mail(row.key, 0, ExecutionResumed(reason="the function is there again")))
             if len(page) == _PAGE:
                 self._read_parked(page[-1].key)
@@ -113,7 +114,7 @@ class Recovery:
         engine = self._engine
         if not self.done or self._due_after is None or self._reading_due:
             return
-        if engine.loader.waiting + engine.desk.queued + engine.ready_count > _ROOM:
+        if engine.loader.waiting + engine.desk.instances_queued + engine.ready_count > _ROOM:
             return
         after = self._due_after
         self._reading_due = True

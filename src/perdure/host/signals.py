@@ -35,11 +35,23 @@ class StopSignals:
             number = getattr(signal, name, None)
             if number is not None:
                 self._before[number] = signal.signal(number, self._handle)
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=self._after_fork)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before.clear()
+
+    def _after_fork(self) -> None:
+        """In a process that the app forked off: a SIGTERM is meant for it and ends it, as its parent expects.
+
+        Ctrl-C goes to all processes of a terminal, so it keeps its two steps: an activity is not broken by the first.
+        """
+        handler = self._before.get(signal.SIGTERM)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
     def ask_first(self) -> None:
         """From here on there is something to be stopped gently: the next signal asks, and the one after it ends."""

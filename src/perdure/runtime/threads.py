@@ -139,6 +139,7 @@ class ThreadWorker:
         self._post = post
         self._queue: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], object]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._interrupted = False
         self._closed = False
 
     def submit(self, call: Callable[[], T], done: Callable[[Union[T, BaseException]], object]) -> None:
@@ -154,31 +155,51 @@ class ThreadWorker:
     def interrupt(self, error: type[BaseException]) -> None:
         thread = self._thread
         if thread is not None and thread.ident is not None:
+            self._interrupted = True
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
 
     def abandon(self) -> None:
         self._queue.put(None)
         self._queue = queue.SimpleQueue()
         self._thread = None
+        self._interrupted = False
 
     def close(self) -> None:
         self._closed = True
         self._queue.put(None)
 
     def _run(self, source: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], object]] | None]) -> None:
-        while True:
-            item = source.get()
-            if item is None:
-                return
-            call, done = item
-            result: Any
+        try:
+            while not self._interrupted:
+                item = source.get()
+                if item is None:
+                    return
+                call, done = item
+                result: Any
+                try:
+                    result = call()
+                except BaseException as error:  # whatever it is, it belongs to who asked
+                    result = error
+                if source is self._queue:
+                    self._post(self._done, done, result)
+                del item, call, done, result
+        except BaseException as late:
+            log.debug("thread %s was interrupted after its call had ended: %r", self._name, late)
+
+    def _done(self, done: Callable[[Any], object], result: Any) -> None:
+        """At home. An interruption may come after the call that it was meant for, so its thread takes no other."""
+        if self._interrupted:
+            waiting = self._queue
+            self.abandon()
             try:
-                result = call()
-            except BaseException as error:  # whatever it is, it belongs to who asked
-                result = error
-            if source is self._queue:
-                self._post(done, result)
-            del item, call, done, result
+                while True:
+                    item = waiting.get_nowait()
+                    if item is not None:
+                        self.submit(*item)
+            except queue.Empty:
+                pass
+            waiting.put(None)
+        done(result)
 
 
 class ThreadPool:

@@ -191,6 +191,7 @@ def saga(context: df.DurableOrchestrationContext) -> Orchestration:
     given = context.get_input()
     key = given["key"]
     yield context.call_activity("work", {"key": f"{key}/open", "ms": given["ms"], "n": 0})
+    caught = False
     try:
         yield context.call_activity("broken", {"key": f"{key}/broken"})
     except df.TaskFailedError as error:

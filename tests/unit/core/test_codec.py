@@ -142,7 +142,7 @@ def test_what_is_no_message_is_unreadable(body: bytes) -> None:
         decode_message(body)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"type":7}', "\ud800"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"type":7}'])
 def test_what_is_no_failure_is_unreadable(text: str) -> None:
     with pytest.raises(UnreadableRecord, match="failure of"):
         decode_failure(text)
