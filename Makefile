@@ -58,7 +58,7 @@ simulate: $(STAMP) ## Run simulated schedules with faults: SCHEDULES=500 SEED=
 	PERDURE_SCHEDULES=$(SCHEDULES) $(if $(SEED),PERDURE_SEED=$(SEED)) $(PYTEST) $(PARALLEL) tests/simulation
 
 kill-test: $(STAMP) ## Kill a real host again and again, and check that nothing is lost: KILLS=50 SEED=
-	$(if $(KILLS),PERDURE_KILLS=$(KILLS)) $(if $(SEED),PERDURE_SEED=$(SEED)) $(PYTEST) -m kill tests
+	$(if $(KILLS),PERDURE_KILLS=$(KILLS)) $(if $(SEED),PERDURE_SEED=$(SEED)) $(PYTEST) -s -m kill tests
 
 bench: $(STAMP) ## Measure: BENCH="hello --clients 256 --count 20000"
 	$(BIN)/perdure bench $(BENCH)

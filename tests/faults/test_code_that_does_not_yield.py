@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 from thread_hub import PATIENCE_SECONDS, ThreadHub
-from virtual_hub import controlling, serve, starting
+from virtual_hub import controlling, raising, serve, starting
 
+from perdure.core.errors import TurnTimeout
 from perdure.core.events import ExecutionResumed
 from perdure.engine import EngineSettings
+from perdure.runtime import ThreadRuntime
 
 SETTINGS = EngineSettings(turn_seconds=0.1, abandon_seconds=0.05)
 
@@ -176,3 +179,45 @@ def test_a_way_out_that_does_not_end_holds_up_nobody() -> None:
         hub.ask(starting("chain", "chain"))
         assert hub.wait("chain").output == "20"
         fault.mended.set()
+
+
+def test_an_event_is_acknowledged_while_its_receiver_computes() -> None:
+    fault = Fault()
+
+    def computes(context: Any) -> Any:
+        fault.met.set()
+        fault.mended.wait(PATIENCE_SECONDS)
+        return (yield context.wait_for_external_event("go"))
+
+    with ThreadHub(serve({"computes": computes})) as hub:
+        hub.ask(starting("computes", "it"))
+        assert fault.met.wait(PATIENCE_SECONDS)
+        assert hub.ask(raising("it", "go", 7)) is None
+        assert len(hub.store.inbox(0, 10)) == 1
+        fault.mended.set()
+        assert hub.wait("it").output == "7"
+
+
+def test_an_interruption_that_comes_late_hits_no_other_call() -> None:
+    """The call has ended, though home does not know yet, or it knows already."""
+    runtime = ThreadRuntime()
+    runtime.start()
+    worker = runtime.worker("turns")
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def call(number: int) -> None:
+        ended = threading.Event()
+        worker.interrupt(TurnTimeout)
+
+        def answered(_: Any) -> None:
+            answers.put(number)
+            if number < 200:
+                call(number + 1)
+
+        worker.submit(ended.set, answered)
+        ended.wait()
+        worker.interrupt(TurnTimeout)
+
+    runtime.post(call, 0)
+    assert [answers.get(timeout=PATIENCE_SECONDS) for _ in range(201)] == list(range(201))
+    runtime.close()

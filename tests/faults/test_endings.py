@@ -35,7 +35,24 @@ def late_events(hub: VirtualHub, instance_id: str) -> list[Any]:
     return [json.loads(event.input or "null") for event in events]
 
 
+def test_an_instance_that_begins_and_ends_within_one_commit_has_ended() -> None:
+    with VirtualHub(serve({"at_once": lambda context: context.get_input()})) as hub:
+        hub.start("at_once", "it", 7)
+        hub.rest()
+        assert (hub.output("it"), hub.row("it").sequence, hub.commits) == (7, 2, 1)
+
+
 # --- events ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_for_an_instance_that_has_not_begun_waits_for_it() -> None:
+    for seed in range(10):
+        with VirtualHub(serve({"waits": waits}), seed=seed) as hub:
+            hub.send(starting("waits", "it"))
+            hub.run(partial(is_in_memory, hub, "it"))
+            assert hub.raise_event("it", "go", 7) is None
+            hub.run_to_end("it")
+            assert hub.output("it") == 7
 
 
 def ends(context: Any) -> Any:
@@ -340,6 +357,34 @@ def test_answers_for_a_failed_parent_wait_in_the_inbox_and_go_when_it_is_begun_a
         assert hub.start("fails", "it") == "it"
         hub.rest(0.5)
         assert not [m for m in hub.open_store().inbox(0, 100) if m.execution != hub.row("it").execution]
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_child_runs_on_when_its_parent_continues_as_new_in_the_very_turn_that_asked_for_it(buffered: bool) -> None:
+    """So that it does not depend on how early the event came that the parent went on with."""
+
+    def starts_children(context: Any) -> Any:
+        lap = context.get_input()
+        if lap == 3:
+            return lap
+        child = context.call_sub_orchestrator("waits", None, f"child-{lap}")
+        yield context.task_any([child, context.wait_for_external_event("next")])
+        context.continue_as_new(lap + 1)
+
+    with VirtualHub(serve({"starts_children": starts_children, "waits": waits})) as hub:
+        hub.send(starting("starts_children", "it", 0))
+        hub.run(partial(is_in_memory, hub, "it"))
+        for _ in range(3):
+            if not buffered:
+                hub.rest()
+            hub.send(raising("it", "next"))
+        hub.run_to_end("it")
+        assert hub.output("it") == 3
+        for lap in range(3):
+            assert hub.raise_event(f"child-{lap}", "go", lap) is None
+        hub.run_to_end("child-0", "child-1", "child-2")
+        hub.rest()
+        assert not hub.open_store().inbox(0, 100)
 
 
 # --- answers to another execution ------------------------------------------------------------------------------------

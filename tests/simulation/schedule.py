@@ -106,6 +106,7 @@ class Schedule:
         self.won: set[str] = set()
         """Those of them that were started there; the others were refused, as a rival inside had been faster."""
         self.rivals: dict[str, Any] = {}
+        """What a rival inside was answered; None as long as it was not."""
         self.reborn: set[str] = set()
         """Instances that were begun anew, so that there is no history of the first execution."""
         self.sent: dict[str, dict[int, Sent]] = {}
@@ -225,7 +226,8 @@ class Schedule:
         self.world.run_until(lambda: self.world.machine.now() >= until)
 
     def _unfinished(self) -> list[str]:
-        return [i for i in self.kind if i in self.awaited or not self.world.ended(i)]
+        unanswered = [i for i, answer in self.rivals.items() if answer is None]
+        return unanswered + [i for i in self.kind if i in self.awaited or not self.world.ended(i)]
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
@@ -266,6 +268,7 @@ class Schedule:
         instance_id = request.instance_id
         assert instance_id is not None
         rival = replace(request, request_id=f"rival {instance_id}")
+        self.rivals[instance_id] = None
 
         def answered(answer: Any) -> None:
             self.rivals[instance_id] = answer

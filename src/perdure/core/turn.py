@@ -82,7 +82,7 @@ class Checkpoint(Struct, gc=False):
 
     `taken` counts the given events that are done with: applied or dropped. `record`, if any, is the encoded history
     record with number `first` of `execution`. `timers_gone` fired, were cancelled or lost their owner. `retired` is the
-    execution whose history is of no more use.
+    execution whose history is of no more use; `timers_gone` and `children` are its own if there is one.
     """
 
     row: InstanceRow
@@ -281,7 +281,9 @@ def _settle(
             case ExecutionCompleted():
                 end = decision
             case ContinueAsNew():
-                return _continue_as_new(state, decision, step.carried + left, gone, timers, taken, now, fresh)
+                checkpoint = _continue_as_new(state, decision, step.carried + left, gone, timers, taken, now, fresh)
+                checkpoint.children = children
+                return checkpoint
     checkpoint = _append(state, received, step.decided, taken, now)
     checkpoint.timers_gone = gone
     checkpoint.children = children

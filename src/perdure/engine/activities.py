@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from perdure.core.events import Failure, TaskCompleted, TaskFailed, TaskScheduled
-from perdure.core.failures import own_failure, unknown_function
+from perdure.core.failures import message_of, own_failure, unknown_function
 from perdure.core.protocols import Activities, Activity, ActivityResult
 from perdure.core.runtime import Runtime
 
@@ -218,6 +218,8 @@ class ActivityDesk:
                 average = self._seconds.get(name, elapsed)
                 self._seconds[name] = average + 0.1 * (elapsed - average)
             call.status = "done"
+            if isinstance(call.event, TaskFailed):
+                _log_failure(call, call.event.failure)
             if self._calls.get(call.name) is call:
                 self._deliver(call)
 
@@ -225,3 +227,16 @@ class ActivityDesk:
 def _unexpected(error: BaseException) -> Failure:
     log.error("an activity ended with %r", error, exc_info=error)
     return Failure(type=type(error).__name__, message=str(error))
+
+
+def _log_failure(call: Call, failure: Failure) -> None:
+    scheduled = call.scheduled
+    log.warning(
+        "activity %r of instance %r failed (attempt %d): %s: %s%s",
+        scheduled.name,
+        call.instance_id,
+        scheduled.attempt,
+        failure.type,
+        message_of(failure),
+        f"\n{failure.traceback}".rstrip() if failure.traceback else "",
+    )

@@ -12,10 +12,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
+from perdure.core.codec import decode_failure
 from perdure.core.errors import IdTaken, RefusedData
+from perdure.core.failures import message_of
 from perdure.core.ids import execution_id
 from perdure.core.runtime import Cancellable
-from perdure.core.state import ENDED
+from perdure.core.state import ENDED, InstanceRow
 from perdure.core.turn import Fresh
 from perdure.engine.instances import InstanceTable
 from perdure.engine.lane import Batch, Lane
@@ -256,6 +258,8 @@ class Commits:
             self._answer(batch)
             for call in batch.after:
                 call()
+            for row in batch.failed:
+                _log_failure(row)
             self._sweep_due = self._sweep_due or bool(batch.retired or batch.purged)
             self._engine.members.evict(lane)
         except Exception as error:
@@ -291,3 +295,16 @@ class Commits:
                 self._engine.schedule_pump()
 
         self._writer.submit(lambda: self._engine.store.sweep(lane.host.id, _SWEEP_ROWS), swept)
+
+
+def _log_failure(row: InstanceRow) -> None:
+    """The status shows the text that users parse; where the code failed is told here."""
+    failure = decode_failure(row.failure) if row.failure is not None else None
+    while failure is not None and failure.message is None and failure.traceback is None and failure.cause is not None:
+        failure = failure.cause
+    log.error(
+        "orchestration %r, instance %r, has failed: %s",
+        row.name,
+        row.id,
+        (failure.traceback or f"{failure.type}: {message_of(failure)}").rstrip() if failure is not None else "?",
+    )

@@ -19,7 +19,7 @@ from perdure.core.turn import Checkpoint, Fresh, control, receive_late
 from perdure.engine.instances import Instance, Mail
 from perdure.engine.lane import Lane
 from perdure.engine.recovery import MISSING_FUNCTION
-from perdure.engine.turns import Interrupted, Job
+from perdure.engine.turns import Interrupted, Job, last_line
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
@@ -100,7 +100,9 @@ class Dispatch:
                 engine.members.reset(instance)
             elif isinstance(outcome, TurnTimeout):
                 limit = engine.settings.turn_seconds
-                engine.members.park(instance, f"its orchestrator did not yield within {limit:g} s")
+                place = last_line(outcome)
+                at = f", at {place}" if place is not None else ""
+                engine.members.park(instance, f"its orchestrator did not yield within {limit:g} s{at}")
             else:
                 log.error("internal error in a turn of instance %r", instance.id, exc_info=outcome)
                 engine.members.park(instance, f"internal error: {type(outcome).__name__}: {outcome}")
@@ -149,10 +151,13 @@ class Dispatch:
             batch = lane.batch
             batch.add(instance, checkpoint)
             batch.causes.add(instance.key)
+            if state.status == "Failed" and (instance.row is None or instance.row.status != "Failed"):
+                batch.failed.append(checkpoint.row)
             instance.row = checkpoint.row
             instance.last_batch = batch.number
+            asked = checkpoint.execution if checkpoint.retired is None else checkpoint.retired
             for child in checkpoint.children:
-                engine.members.spawn(instance, checkpoint.execution, child)
+                engine.members.spawn(instance, asked, child)
             if checkpoint.answer is not None and checkpoint.answer_to is not None:
                 parent = checkpoint.answer_to
                 engine.deliver(engine.make_mail(parent.key, parent.execution, checkpoint.answer))

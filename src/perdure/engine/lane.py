@@ -42,6 +42,8 @@ class Batch:
         self.written: list[Mail] = []
         self.settled_activities: list[tuple[int, int]] = []
         self.starts: list[tuple[Instance, int, TaskScheduled]] = []
+        self.failed: list[InstanceRow] = []
+        """Of instances that failed in this batch, for the log."""
         self.after: list[Callable[[], object]] = []
         """Called once the batch is durable, before requests are let go."""
         self.requests: list[Any] = []

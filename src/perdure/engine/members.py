@@ -87,7 +87,8 @@ class Members:
             self._drop_mail(instance)
             self.table.remove(instance)
             for then in waiting:
-                then(None)
+                # Not all at once: the first may make an instance of this id, which the next must find.
+                self.resolve(instance.id, then) if instance.id is not None else then(None)
             return
         instance.row = instance.committed = row
         self.table.name(instance, row.id)

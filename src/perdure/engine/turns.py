@@ -22,6 +22,8 @@ from perdure.engine.instances import Instance, Mail
 
 log = logging.getLogger("perdure.engine")
 
+_SLOW_SECONDS = 1.0
+
 Outcome = Union[Checkpoint, BaseException]
 """A TurnTimeout parks the instance; any other exception is an internal error and parks it too."""
 
@@ -73,6 +75,7 @@ class TurnRunner:
         self._queue: deque[Job] = deque()
         self._submitted = 0.0
         self._watching = False
+        self._slow: float | None = None
         self._warned: float | None = None
 
     @property
@@ -91,7 +94,7 @@ class TurnRunner:
         self._worker.submit(lambda: self._work(queue), lambda _: self._finished(jobs))
         if not self._watching:
             self._watching = True
-            self._runtime.later(self._turn_seconds, self._watch)
+            self._runtime.later(min(_SLOW_SECONDS, self._turn_seconds), self._watch)
 
     def close_later(self, session: Session) -> None:
         """Close a session on the turn thread, before the next chunk."""
@@ -165,7 +168,11 @@ class TurnRunner:
         current = next((job for job in self._chunk if job.since is not None and job.outcome is None), None)
         since = self._submitted if current is None or current.since is None else current.since
         who = f"instance {current.instance.id!r}" if current is not None else "the closing of a session"
-        pause = max(0.05, self._turn_seconds - (now - since))
+        next_mark = self._turn_seconds if now - since >= _SLOW_SECONDS else min(_SLOW_SECONDS, self._turn_seconds)
+        pause = max(0.05, next_mark - (now - since))
+        if now - since >= _SLOW_SECONDS and self._slow != since:
+            self._slow = since
+            log.warning("%s has not yielded for %.1f s; no other orchestrator runs meanwhile", who, now - since)
         if now - since >= self._turn_seconds:
             if self._warned != since:
                 self._warned = since
@@ -190,3 +197,13 @@ class TurnRunner:
         """The interruption may hit a job that is not the cause; that one is done again."""
         slow = job.since is not None and self._runtime.monotonic() - job.since >= self._turn_seconds
         return error if slow else Interrupted()
+
+
+def last_line(error: BaseException) -> str | None:
+    """Where the code was when `error` was raised in it, as file and line."""
+    place: str | None = None
+    trace = error.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

@@ -139,12 +139,14 @@ class ThreadWorker:
         self._post = post
         self._queue: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], object]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._unanswered = 0
         self._interrupted = False
         self._closed = False
 
     def submit(self, call: Callable[[], T], done: Callable[[Union[T, BaseException]], object]) -> None:
         if self._closed:
             return
+        self._unanswered += 1
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._run, args=(self._queue,), name=f"perdure-{self._name}", daemon=True
@@ -154,7 +156,7 @@ class ThreadWorker:
 
     def interrupt(self, error: type[BaseException]) -> None:
         thread = self._thread
-        if thread is not None and thread.ident is not None:
+        if thread is not None and thread.ident is not None and self._unanswered:
             self._interrupted = True
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
 
@@ -162,6 +164,7 @@ class ThreadWorker:
         self._queue.put(None)
         self._queue = queue.SimpleQueue()
         self._thread = None
+        self._unanswered = 0
         self._interrupted = False
 
     def close(self) -> None:
@@ -188,6 +191,7 @@ class ThreadWorker:
 
     def _done(self, done: Callable[[Any], object], result: Any) -> None:
         """At home. An interruption may come after the call that it was meant for, so its thread takes no other."""
+        self._unanswered -= 1
         if self._interrupted:
             waiting = self._queue
             self.abandon()
