@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from perdure.core.errors import HostStopping, InstanceExists, InstanceNotFound, 
 from perdure.core.events import EventRaised, ExecutionResumed, SubOrchestrationInstanceCompleted, TaskCompleted
 from perdure.core.protocols import StartRequest
 from perdure.engine import Engine
+from perdure.engine.members import Members
 from perdure.engine.outside import submit_message, submit_start
 from perdure.store.api import Commit
 from perdure.testing.runtime import SimulatedRuntime
@@ -322,22 +324,32 @@ def test_silence_is_told_from_an_answer() -> None:
 
 
 def test_an_internal_error_in_a_request_is_its_answer_and_hurts_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perdure.engine.members import Members
-
     create = Members.create
 
     def fails(self: Members, instance_id: str, *given: Any) -> Any:
         instance = create(self, instance_id, *given)
-        if instance_id == "cursed":
+        if instance_id.startswith("cursed"):
             raise ZeroDivisionError("a bug of ours")
         return instance
 
     monkeypatch.setattr(Members, "create", fails)
+    names = ["before", "cursed-1", "between", "cursed-2", "after"]
     with VirtualHub(APP, strike=strike_at(2, "fails")) as hub:
-        before, cursed, after = (hub.send(starting("chain", name)) for name in ("before", "cursed", "after"))
-        hub.wait_for(before, cursed, after)
-        assert isinstance(cursed[0], ZeroDivisionError)
-        hub.run_to_end("before", "after")
-        hub.rest()
-        assert hub.find("cursed") is None
-        assert hub.start("chain", "later") == "later"
+        answers: dict[str, Any] = {}
+
+        def ask_all(engine: Engine) -> None:
+            for name in names:
+                starting("chain", name)(engine, partial(answers.__setitem__, name))
+
+        for _ in range(2):  # at once, before a lane is there, and later
+            hub.engine.runtime.post(ask_all, hub.engine)
+            assert hub.run(lambda: len(answers) == 5)
+            assert [name for name, answer in answers.items() if isinstance(answer, ZeroDivisionError)] == [
+                "cursed-1",
+                "cursed-2",
+            ]
+            assert [answers[name] for name in names[::2]] == names[::2]
+            hub.run_to_end(*names[::2])
+            hub.rest()
+            answers.clear()
+        assert sorted(row.id for row in hub.rows()) == sorted(names[::2])

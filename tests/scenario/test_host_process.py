@@ -180,10 +180,18 @@ def test_an_address_that_others_can_reach_is_refused(app: Path, start_host: Star
 
 
 def test_a_store_url_that_is_none_is_told(app: Path, start_host: StartHost) -> None:
-    host = start_host(app, "--store", "postgresql://nowhere", ready=False)
+    host = start_host(app, "--store", "postgresql://owner:secret@nowhere/db", ready=False)
     assert host.wait_for_exit() == 1
-    assert "postgresql://nowhere" in host.log
+    assert "'postgresql:'" in host.log
+    assert "secret" not in host.log
     assert "Correct --store" in host.log
+
+
+def test_a_folder_that_is_no_app_is_told_and_gets_no_store(tmp_path: Path, start_host: StartHost) -> None:
+    host = start_host(tmp_path, ready=False)
+    assert host.wait_for_exit() == 1
+    assert f"{tmp_path} has no function_app.py" in host.log
+    assert not (tmp_path / ".perdure").exists()
 
 
 def test_a_file_that_is_no_store_is_told(app: Path, start_host: StartHost) -> None:

@@ -84,8 +84,8 @@ class Plan(Struct):
     outside: bool | None = None
     """Whether other processes insert starts and messages."""
     settings: EngineSettings = DEFAULT_SETTINGS
-    steps: int = 200_000
-    """After so many it is taken to have come to a standstill."""
+    steps: int = 40_000
+    """After so many, ten times what the longest need, it is taken to have come to a standstill."""
 
 
 class Schedule:

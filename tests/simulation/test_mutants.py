@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from simulation.mutants import MUTANTS, Mutant
-from simulation.schedule import run_schedule
+from simulation.schedule import Plan, run_schedule
 
 SEEDS = int(os.environ.get("PERDURE_MUTANT_SEEDS") or 300)
 
@@ -22,3 +22,10 @@ def test_the_simulation_catches(mutant: Mutant, monkeypatch: pytest.MonkeyPatch)
             run_schedule(seed, mutant.plan)
         except Exception:
             return
+
+
+@pytest.mark.parametrize("plan", {repr(mutant.plan): mutant.plan for mutant in MUTANTS}.values(), ids=lambda _: "plan")
+def test_without_a_mutation_the_same_schedules_hold(plan: Plan) -> None:
+    """Or it would be the plan that breaks them."""
+    for seed in range(20):
+        run_schedule(seed, plan)

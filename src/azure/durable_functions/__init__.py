@@ -3,6 +3,9 @@
 The programming model of Durable Functions 1.x: orchestrators are generator functions that yield tasks.
 """
 
+from typing import TYPE_CHECKING
+
+from azure.durable_functions import absent
 from azure.durable_functions.app import (
     Blueprint,
     DFApp,
@@ -35,3 +38,9 @@ __all__ = [
     "durable_client_input",
     "orchestration_trigger",
 ]
+
+# Type checkers are not shown it: to them every name would be there.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        raise absent.attribute_error(f"module {__name__!r}", name, absent.PACKAGE)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union
 
+from azure.durable_functions import absent
 from azure.durable_functions.handles import UserFunction, add_client, client_handle, client_inputs, orchestrator_handle
 from azure.durable_functions.triggers import ActivityTrigger, DurableClient, OrchestrationTrigger
 from azure.functions import AuthLevel
@@ -21,6 +22,8 @@ from azure.functions.decorators.function_app import (
     SettingsApi,
     TriggerApi,
 )
+
+from perdure.core.errors import UserCodeError
 
 Decorated = Union[UserFunction, FunctionBuilder]
 Decorator = Callable[[Decorated], FunctionBuilder]
@@ -60,6 +63,10 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
 
         return self._configure_function_builder(declare)
 
+    def entity_trigger(self, context_name: str, entity_name: str | None = None) -> NoReturn:
+        """Raises UserCodeError. What azure.functions has under this name would call itself for ever."""
+        raise UserCodeError(absent.NO_ENTITIES)
+
     def durable_client_input(
         self, client_name: str, task_hub: str | None = None, connection_name: str | None = None
     ) -> Decorator:
@@ -90,6 +97,12 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
             return wrap(builder)
 
         return decorate
+
+    # Type checkers are not shown it: to them every name would be there.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            raise absent.attribute_error(f"{type(self).__name__!r} object", name, absent.APP)
 
 
 class DFApp(Blueprint, FunctionRegister):

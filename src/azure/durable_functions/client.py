@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
-from azure.durable_functions.serialization import df_dumps
+from azure.durable_functions import absent
+from azure.durable_functions.arguments import kind_of, require_moment_or_none, require_text, require_text_or_none
+from azure.durable_functions.serialization import df_dumps_of
 from azure.durable_functions.status import (
     DurableOrchestrationStatus,
     OrchestrationRuntimeStatus,
@@ -30,7 +32,14 @@ _PAGE = 1000
 
 
 class DurableClientError(Exception):
-    """The task hub refused a request. `__cause__` says why, by its class."""
+    """The task hub refused a request. `error` says why, by its class.
+
+    It is no `__cause__`: a traceback shows the user's lines and not those of the engine.
+    """
+
+    def __init__(self, message: Any, error: CallerError | None = None) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class DurableOrchestrationClient:
@@ -67,12 +76,17 @@ class DurableOrchestrationClient:
     ) -> str:
         """Start an orchestration and return its instance id, once it is durable.
 
-        Raises DurableClientError if nobody serves the function, the id is not allowed or belongs to a running instance.
+        Raises DurableClientError if nobody serves the function, the id is not allowed or belongs to a running instance,
+        TypeError for arguments of a wrong type.
         """
+        method = "start_new"
+        require_text(method, "orchestration_function_name", orchestration_function_name)
+        require_text_or_none(method, "instance_id", instance_id, "; did you mean client_input=?")
+        require_text_or_none(method, "version", version)
         request = StartRequest(
             name=orchestration_function_name,
             instance_id=instance_id or None,
-            input=None if client_input is None else df_dumps(client_input),
+            input=None if client_input is None else df_dumps_of("start_new: client_input", client_input),
             version=version,
         )
         try:
@@ -84,10 +98,11 @@ class DurableOrchestrationClient:
                     "Message": "Something went wrong while processing your request",
                     "ExceptionMessage": str(error),
                     "ExceptionType": "System.InvalidOperationException",
-                }
-            ) from error
+                },
+                error,
+            ) from None
         except CallerError as error:
-            raise DurableClientError(str(error)) from error
+            raise DurableClientError(str(error), error) from None
 
     # --- steering ----------------------------------------------------------------------------------------------------
 
@@ -102,62 +117,79 @@ class DurableOrchestrationClient:
         """Send an external event, which the orchestrator gets as `event_data`, decoded.
 
         Raises ValueError for an empty name or another task hub, DurableClientError if there is no such instance or it
-        has ended.
+        has ended, TypeError for arguments of a wrong type.
         """
+        method = "raise_event"
+        require_text(method, "instance_id", instance_id)
         if not event_name:
             raise ValueError("event_name must be a valid string.")
+        require_text(method, "event_name", event_name)
+        require_text_or_none(method, "task_hub_name", task_hub_name)
         hub = self._connected()
         if connection_name is not None or (task_hub_name is not None and task_hub_name.lower() != hub.name.lower()):
             raise ValueError(f"This client reaches the task hub '{hub.name}' and no other.")
+        text = df_dumps_of("raise_event: event_data", event_data)
         try:
-            await hub.raise_event(instance_id, event_name, df_dumps(event_data), source="client")
+            await hub.raise_event(instance_id, event_name, text, source="client")
         except InstanceNotFound as error:
-            raise DurableClientError(f"No instance with ID {instance_id} found.") from error
+            raise DurableClientError(f"No instance with ID {instance_id} found.", error) from None
         except InstanceEnded as error:
-            raise DurableClientError(f"Instance with ID {instance_id} is gone: either completed or failed") from error
+            raise DurableClientError(
+                f"Instance with ID {instance_id} is gone: either completed or failed", error
+            ) from None
         except CallerError as error:
-            raise DurableClientError(str(error)) from error
+            raise DurableClientError(str(error), error) from None
 
     async def terminate(self, instance_id: str, reason: str) -> None:
         """End an instance with `reason` as its output; no effect on one that has ended.
 
         Raises DurableClientError if there is no such instance.
         """
-        await self._steer(self._connected().terminate, instance_id, reason)
+        await self._steer("terminate", instance_id, reason)
 
     async def suspend(self, instance_id: str, reason: str) -> None:
         """Hold an instance; no effect on one that has ended.
 
         Raises DurableClientError if there is no such instance or it is suspended.
         """
-        await self._steer(self._connected().suspend, instance_id, reason)
+        await self._steer("suspend", instance_id, reason)
 
     async def resume(self, instance_id: str, reason: str) -> None:
         """Let a suspended instance go on; no effect on one that has ended.
 
         Raises DurableClientError if there is no such instance or it is not suspended.
         """
-        await self._steer(self._connected().resume, instance_id, reason)
+        await self._steer("resume", instance_id, reason)
 
     async def purge_instance_history(self, instance_id: str) -> PurgeHistoryResult:
         """Delete an instance that has ended. Raises DurableClientError if it has not."""
+        require_text("purge_instance_history", "instance_id", instance_id)
         try:
             await self._connected().purge(instance_id)
         except InstanceNotFound:
             return PurgeHistoryResult(0)
         except CallerError as error:
-            raise DurableClientError(str(error)) from error
+            raise DurableClientError(str(error), error) from None
         return PurgeHistoryResult(1)
 
-    async def _steer(self, verb: Callable[[str, Union[str, None]], Any], instance_id: str, reason: str) -> None:
+    async def _steer(self, verb: Literal["terminate", "suspend", "resume"], instance_id: str, reason: str) -> None:
+        require_text(verb, "instance_id", instance_id)
+        require_text(verb, "reason", reason)
+        hub = self._connected()
         try:
-            await verb(instance_id, reason)
+            match verb:
+                case "terminate":
+                    await hub.terminate(instance_id, reason)
+                case "suspend":
+                    await hub.suspend(instance_id, reason)
+                case "resume":
+                    await hub.resume(instance_id, reason)
         except InstanceNotFound as error:
-            raise DurableClientError(f"No instance with ID '{instance_id}' found.") from error
+            raise DurableClientError(f"No instance with ID '{instance_id}' found.", error) from None
         except InstanceEnded:
             return
         except CallerError as error:
-            raise DurableClientError(str(error)) from error
+            raise DurableClientError(str(error), error) from None
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -172,6 +204,7 @@ class DurableOrchestrationClient:
 
         Its input is always there; `show_input` is about the inputs in the history.
         """
+        require_text("get_status", "instance_id", instance_id)
         hub = self._connected()
         row = await hub.get(instance_id)
         if row is None:
@@ -194,13 +227,19 @@ class DurableOrchestrationClient:
         self,
         created_time_from: datetime | None = None,
         created_time_to: datetime | None = None,
-        runtime_status: Sequence[OrchestrationRuntimeStatus] | None = None,
+        runtime_status: Sequence[OrchestrationRuntimeStatus | str] | None = None,
         instance_id_prefix: str | None = None,
     ) -> list[DurableOrchestrationStatus]:
         """The status of all instances that meet every condition given, in order of creation.
 
-        Times are inclusive; one without a time zone is taken to be UTC.
+        Times are inclusive; one without a time zone is taken to be UTC. `runtime_status` has statuses or their names.
+        Raises TypeError for arguments of a wrong type, ValueError for the name of no status.
         """
+        method = "get_status_by"
+        require_moment_or_none(method, "created_time_from", created_time_from)
+        require_moment_or_none(method, "created_time_to", created_time_to)
+        require_text_or_none(method, "instance_id_prefix", instance_id_prefix)
+        statuses = _status_names(method, runtime_status)
         hub = self._connected()
         found: list[DurableOrchestrationStatus] = []
         after = 0
@@ -209,7 +248,7 @@ class DurableOrchestrationClient:
                 InstanceQuery(
                     created_from=_micros(created_time_from),
                     created_to=_micros(created_time_to),
-                    statuses=tuple(OrchestrationRuntimeStatus(status).value for status in runtime_status or ()),
+                    statuses=statuses,
                     id_prefix=instance_id_prefix,
                     after_key=after,
                     limit=_PAGE,
@@ -231,6 +270,7 @@ class DurableOrchestrationClient:
 
         A Completed instance gives 200 with its output, a Terminated one 200 and a Failed one 500 with the status.
         """
+        require_text("wait_for_completion_or_create_check_status_response", "instance_id", instance_id)
         if retry_interval_in_milliseconds > timeout_in_milliseconds:
             raise ValueError(
                 f"Total timeout {timeout_in_milliseconds} (ms) should be bigger than retry timeout "
@@ -259,6 +299,7 @@ class DurableOrchestrationClient:
 
     def create_check_status_response(self, request: HttpRequest, instance_id: str) -> HttpResponse:
         """202 with the URLs that manage the instance, and the place to ask for its status."""
+        require_text("create_check_status_response", "instance_id", instance_id)
         links = self.get_client_response_links(request, instance_id)
         return HttpResponse(
             status_code=202,
@@ -273,10 +314,12 @@ class DurableOrchestrationClient:
 
     def create_http_management_payload(self, instance_id: str) -> dict[str, str]:
         """The URLs that manage the instance, at the address that the host has for itself."""
+        require_text("create_http_management_payload", "instance_id", instance_id)
         return self.get_client_response_links(None, instance_id)
 
     def get_client_response_links(self, request: HttpRequest | None, instance_id: str) -> dict[str, str]:
         """The URLs that manage the instance, at the address to which `request` was sent."""
+        require_text("get_client_response_links", "instance_id", instance_id)
         placeholder = self._management_urls["id"]
         links = {"id": instance_id}
         for name, template in self._management_urls.items():
@@ -293,6 +336,12 @@ class DurableOrchestrationClient:
                 "durable_client_input are, while the app is served by `perdure start`."
             )
         return self._hub
+
+    # Type checkers are not shown it: to them every name would be there.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            raise absent.attribute_error(f"{type(self).__name__!r} object", name, absent.CLIENT)
 
 
 def connect_client(
@@ -322,6 +371,21 @@ def _at_origin(url: str, address: str) -> str:
     if not here.scheme or not here.netloc:
         return url
     return urlsplit(url)._replace(scheme=here.scheme, netloc=here.netloc).geturl()
+
+
+def _status_names(method: str, statuses: Sequence[OrchestrationRuntimeStatus | str] | None) -> tuple[str, ...]:
+    if statuses is None:
+        return ()
+    if isinstance(statuses, (str, OrchestrationRuntimeStatus)) or not isinstance(statuses, Iterable):
+        raise TypeError(
+            f"{method}: runtime_status must be a list of OrchestrationRuntimeStatus or of their names, "
+            f"not {kind_of(statuses)}"
+        )
+    try:
+        return tuple(OrchestrationRuntimeStatus(status).value for status in statuses)
+    except ValueError as error:
+        known = ", ".join(status.value for status in OrchestrationRuntimeStatus)
+        raise ValueError(f"{method}: runtime_status: {error}; there are {known}") from None
 
 
 def _micros(moment: datetime | None) -> int | None:

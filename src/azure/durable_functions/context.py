@@ -6,10 +6,12 @@ import json
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
-from typing import Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
+from azure.durable_functions import absent
+from azure.durable_functions.arguments import kind_of, require_text, require_text_or_none
 from azure.durable_functions.retry import RetryOptions
-from azure.durable_functions.serialization import df_dumps, df_loads, return_type, strict_typing
+from azure.durable_functions.serialization import df_dumps_of, df_loads, return_type, strict_typing
 from azure.durable_functions.tasks import (
     ActivityTask,
     EventTask,
@@ -161,6 +163,7 @@ class DurableOrchestrationContext:
     ) -> TaskBase:
         """As `call_activity`, tried again when it fails. The last attempt's failure is the one that is raised."""
         self._execution.check_open()
+        _check_retry_options("call_activity_with_retry", retry_options)
         return RetryAbleTask(self._activity("call_activity_with_retry", name, input_, expected_type), retry_options)
 
     def call_sub_orchestrator(
@@ -190,6 +193,7 @@ class DurableOrchestrationContext:
     ) -> TaskBase:
         """As `call_sub_orchestrator`, started again when it fails: with `instance_id` under the same id."""
         self._execution.check_open()
+        _check_retry_options("call_sub_orchestrator_with_retry", retry_options)
         child = self._child("call_sub_orchestrator_with_retry", name, input_, instance_id, version, expected_type)
         return RetryAbleTask(child, retry_options)
 
@@ -203,7 +207,10 @@ class DurableOrchestrationContext:
         if isinstance(fire_at, timedelta):
             return TimerTask(self._execution.now + fire_at // _MICROSECOND)
         if not isinstance(fire_at, datetime):
-            raise ValueError("fireAt: Expected valid datetime object but got ", fire_at)
+            raise ValueError(
+                f"fireAt: Expected valid datetime object but got {fire_at!r:.100}; "
+                "create_timer takes a datetime or a timedelta"
+            )
         if fire_at.tzinfo is None or fire_at.utcoffset() is None:
             fire_at = fire_at.replace(tzinfo=timezone.utc)
         return TimerTask((fire_at - EPOCH) // _MICROSECOND)
@@ -213,6 +220,7 @@ class DurableOrchestrationContext:
         self._execution.check_open()
         if not name:
             raise ValueError("external_event_name cannot be empty")
+        require_text("wait_for_external_event", "name", name)
         return EventTask(name, expected_type)
 
     def task_all(self, activities: Iterable[TaskBase]) -> TaskBase:
@@ -233,7 +241,7 @@ class DurableOrchestrationContext:
         External events that nobody has taken go to the next generation.
         """
         self._execution.check_open()
-        self._execution.continue_as_new(df_dumps(input_))
+        self._execution.continue_as_new(df_dumps_of("continue_as_new: the input", input_))
         self._will_continue_as_new = True
 
     def set_custom_status(self, status: Any) -> None:
@@ -243,7 +251,7 @@ class DurableOrchestrationContext:
         """
         self._execution.check_open()
         if status:
-            text = df_dumps(status)
+            text = df_dumps_of("set_custom_status: the status", status)
             _check_status_size(text)
             self._execution.set_custom_status(text)
         else:
@@ -269,7 +277,7 @@ class DurableOrchestrationContext:
             expected_type = expected_type or _declared_result(name)
             name = _resolve(name, method, ACTIVITY_TRIGGER)
         _check(name)
-        return ActivityTask(name, df_dumps(input_), expected_type)
+        return ActivityTask(name, df_dumps_of(f"{method}: the input of '{name}'", input_), expected_type)
 
     def _child(
         self,
@@ -284,6 +292,8 @@ class DurableOrchestrationContext:
             expected_type = expected_type or _declared_result(name)
             name = _resolve(name, method, ORCHESTRATION_TRIGGER)
         _check(name)
+        require_text_or_none(method, "instance_id", instance_id)
+        require_text_or_none(method, "version", version)
         if instance_id:
             if instance_id in (self._instance_id, self._parent_instance_id):
                 raise ValueError(
@@ -294,7 +304,14 @@ class DurableOrchestrationContext:
                 check_instance_id(instance_id)
             except InvalidRequest as error:
                 raise ValueError(str(error)) from None
-        return SubOrchestrationTask(name, df_dumps(input_), instance_id or None, version, expected_type)
+        text = df_dumps_of(f"{method}: the input of '{name}'", input_)
+        return SubOrchestrationTask(name, text, instance_id or None, version, expected_type)
+
+    # Type checkers are not shown it: to them every name would be there.
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            raise absent.attribute_error(f"{type(self).__name__!r} object", name, absent.CONTEXT)
 
 
 def _check(name: str) -> None:
@@ -307,7 +324,12 @@ def _check(name: str) -> None:
 
 
 def _resolve(function: object, method: str, trigger_type: str) -> str:
-    """The name of a function that is given as its decorator left it. Raises ValueError for any other function."""
+    """The name of a function that is given as its decorator left it.
+
+    Raises ValueError for any other function, TypeError for what is none.
+    """
+    if not callable(function):
+        raise TypeError(f"{method}: name must be a str or a decorated function, not {kind_of(function)}")
     wanted = trigger_type[0].upper() + trigger_type[1:]
     if not isinstance(function, FunctionBuilder):
         kind = "activity" if trigger_type == ACTIVITY_TRIGGER else "orchestrator"
@@ -328,6 +350,13 @@ def _resolve(function: object, method: str, trigger_type: str) -> str:
     return served_name(declared)
 
 
+def _check_retry_options(method: str, options: object) -> None:
+    if not isinstance(options, RetryOptions):
+        raise TypeError(
+            f"{method}: retry_options must be a RetryOptions, not {kind_of(options)}; the input comes after it"
+        )
+
+
 def _declared_result(function: object) -> Any:
     if isinstance(function, FunctionBuilder) and strict_typing():
         return return_type(function._function.get_user_function())
@@ -335,6 +364,8 @@ def _declared_result(function: object) -> Any:
 
 
 def _tasks(method: str, tasks: Iterable[TaskBase]) -> list[TaskBase]:
+    if not isinstance(tasks, Iterable):
+        raise TypeError(f"{method} takes a list of tasks, not {kind_of(tasks)}")
     children = list(tasks)
     for child in children:
         if not isinstance(child, TaskBase):

@@ -15,9 +15,15 @@ import sys
 import types
 import typing
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any, cast
+from uuid import UUID
 
 import msgspec
+from azure.durable_functions.tasks import TaskBase, TaskState
 
 _STRICT = "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING"
 _ENVELOPE = frozenset({"__class__", "__module__", "__data__"})
@@ -26,6 +32,17 @@ _ENVELOPE = frozenset({"__class__", "__module__", "__data__"})
 def df_dumps(value: object) -> str:
     """JSON text, ASCII only. Raises TypeError for what is neither JSON nor has `to_json`, ValueError for cycles."""
     return "null" if value is None else _encode(value)
+
+
+def df_dumps_of(what: str, value: object) -> str:
+    """As `df_dumps`, in whose errors `what` tells the value, such as "call_activity: the input of 'a'".
+
+    Raises TypeError for all that cannot be serialized.
+    """
+    try:
+        return df_dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{what} ({type(value).__name__}) cannot be serialized: {error}") from None
 
 
 def df_loads(text: str, expected_type: object = None) -> Any:
@@ -54,10 +71,6 @@ def json_loads(text: str) -> Any:
         return json.loads(text)
 
 
-plain_dumps = json.JSONEncoder().encode
-"""JSON text of what an orchestrator returns: envelopes are not allowed there."""
-
-
 def return_type(function: Callable[..., Any]) -> object:
     """What `function` says it returns, None if it does not say or its annotation cannot be evaluated."""
     try:
@@ -70,12 +83,49 @@ def _seal_envelope(value: object) -> dict[str, object]:
     cls = type(value)
     to_json: Callable[[object], object] | None = getattr(cls, "to_json", None)
     if to_json is None:
-        raise TypeError(f"class {cls} does not expose a `to_json` function")
+        raise TypeError(_advised(f"class {cls} does not expose a `to_json` function", value))
     # Through the class, so that a static method that takes the object works as well.
     return {"__class__": cls.__name__, "__module__": cls.__module__, "__data__": to_json(value)}
 
 
 _encode = json.JSONEncoder(default=_seal_envelope).encode
+
+
+def _refuse_envelope(value: object) -> object:
+    raise TypeError(_advised(f"Object of type {type(value).__name__} is not JSON serializable", value))
+
+
+plain_dumps = json.JSONEncoder(default=_refuse_envelope).encode
+"""JSON text of what an orchestrator returns: envelopes are not allowed there."""
+
+
+def _advised(refusal: str, value: object) -> str:
+    """`refusal`, with what to write instead of `value` where that is known."""
+    match value:
+        case TaskBase():
+            kind = type(value).__name__
+            if value._state is TaskState.RUNNING:
+                return f"a task ({kind}) was not yielded; write `yield ...` to get its result"
+            return f"a task ({kind}) was given in place of its result; write `task.result`"
+        case bytes() | bytearray() | memoryview():
+            advice = "decode it, or write base64.b64encode(value).decode()"
+        case set() | frozenset():
+            advice = "write sorted(value)"
+        case datetime() | date() | time():
+            advice = "write value.isoformat()"
+        case timedelta():
+            advice = "write value.total_seconds()"
+        case UUID() | Decimal():
+            advice = "write str(value)"
+        case Enum():
+            advice = "write value.value"
+        case _ if hasattr(type(value), "to_json"):
+            advice = "what an orchestrator returns is plain JSON"
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            advice = "write dataclasses.asdict(value), or give its class `to_json` and `from_json`"
+        case _:
+            return refusal
+    return f"{refusal}; {advice}"
 
 
 def _open_envelope(value: dict[str, Any]) -> Any:

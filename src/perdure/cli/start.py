@@ -35,7 +35,8 @@ import click
 @click.option(
     "--synchronous",
     type=click.Choice(["full", "normal", "off"]),
-    help="What SQLite waits for at a commit; all but full may lose the last commits in a power cut.  [default: full]",
+    help="What SQLite waits for at a commit. In a power cut, normal may lose the last commits and off may damage the "
+    "file.  [default: full]",
 )
 def start(app_dir: Path | None, **given: Any) -> None:
     """Serve the function app in APP_DIR (by default the current folder) until Ctrl-C or SIGTERM."""

@@ -85,9 +85,6 @@ class ActivityDesk:
         """Instances that have activities in the queue."""
         return len(self._queues)
 
-    def has(self, execution: int, task_id: int) -> bool:
-        return (execution, task_id) in self._calls
-
     def add(self, target: int, instance_id: str, execution: int, scheduled: TaskScheduled) -> None:
         """Queue an activity, unless it is under way already."""
         call = Call(target, instance_id, execution, scheduled)

@@ -80,11 +80,11 @@ class Commits:
             self._engine.activity_done(call)
         for key, reason in list(self._engine.members.park_on_load.items()):
             self._engine.members.park_key(key, reason)
-        self._engine.doors.let_in()
         recovery = self._engine.recovery
-        assert recovery is not None
-        self._engine.poller.begin(recovery)
-        self._engine.is_running()
+        self._engine.doors.let_in()
+        if recovery is not None and recovery is self._engine.recovery:  # a request may have ended the lane
+            self._engine.poller.begin(recovery)
+            self._engine.is_running()
 
     def end_lane(self, error: BaseException) -> None:
         """A commit or a read failed: drop everything, ask how far the lane got, and begin another."""

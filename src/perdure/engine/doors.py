@@ -283,7 +283,7 @@ class Doors:
         return guarded
 
     def _run_again(self, request: Request) -> None:
-        if request in self._open:
+        if request in self._open and self._let_in:
             self._run(request)
 
     def _refuse_ended(self, instance: Instance) -> InstanceRow:

@@ -205,6 +205,8 @@ class Engine:
         if not self.recovery.done:
             return
         self.doors.admit()
+        if lane is not self.commits.lane:
+            return
         self.dispatch.begin_turns(lane)
         self.commits.seal(lane, hurry=False)
         self.desk.pump()

@@ -104,8 +104,9 @@ class Members:
         self._start_open_activities(instance)
         for then in waiting:
             then(instance)
-        self._engine.dispatch.wake(instance)
-        self._engine.schedule_pump()
+        if self.table.get(instance.key) is instance:  # a request may have ended the lane
+            self._engine.dispatch.wake(instance)
+            self._engine.schedule_pump()
 
     def _drop_mail(self, instance: Instance) -> None:
         """The mail is for an instance that is gone; a row that this host wrote for it since goes too.

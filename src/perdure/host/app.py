@@ -28,7 +28,7 @@ from perdure.host.hub import LocalHub
 from perdure.host.indexing import AppFunctions, index_functions
 from perdure.host.injection import Injector
 from perdure.host.links import WEBHOOK_PATH, client_binding
-from perdure.host.loading import enter_app_folder, load_functions
+from perdure.host.loading import enter_app_folder, find_script, load_functions
 from perdure.host.management import ManagementApi
 from perdure.host.problems import SettingsProblem, StartProblem
 from perdure.host.server import Address, HttpServer, take_address
@@ -62,6 +62,8 @@ def run(app_root: Path, command_line: CommandLine) -> int:
         leave.callback(console.detach)
         signals = leave.enter_context(StopSignals())
         settings = read_settings(app_root, command_line, os.environ)
+        # A folder that is no app gets no store.
+        find_script(settings.app_root, settings.script)
         store = claim_store(settings)
         leave.callback(store.close)
         address = take_address(settings.host, settings.port, insecure=settings.insecure)

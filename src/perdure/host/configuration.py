@@ -1,4 +1,4 @@
-"""host.json: JSON with comments, overridden by environment variables, looked up without regard to case.
+"""host.json: JSON with comments and trailing commas. Environment variables override it; case makes no difference.
 
 A path names a level after the other, separated by ":", the elements of an array by their index: "functions:0". The
 environment variable `AzureFunctionsJobHost__extensions__http__routePrefix` overrides "extensions:http:routePrefix".
@@ -15,22 +15,28 @@ from typing import Any, cast
 from perdure.host.problems import Location, SettingsProblem
 
 _OVERRIDE_PREFIX = "azurefunctionsjobhost:"
-_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\r\n]*|/\*.*?\*/', re.DOTALL)
+_STRING = r'"(?:[^"\\\n]|\\.)*"'
+_COMMENT = re.compile(_STRING + r"|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_TRAILING_COMMA = re.compile(_STRING + r"|[\[{]\s*,|,(?=\s*[\]}])")
+"""Or what is to be left alone: a string, and a comma that no value stands before."""
 
 
-def strip_comments(text: str) -> str:
-    """`text` with `//` and `/* */` comments blanked out; every other character keeps its line and column."""
+def standard_json(text: str) -> str:
+    """`text` with `//` and `/* */` comments, and then the comma after a last element, blanked out.
+
+    Every other character keeps its line and column.
+    """
 
     def blank(match: re.Match[str]) -> str:
         token = match[0]
-        return token if token[0] == '"' else re.sub(r"[^\r\n]", " ", token)
+        return token if token[0] in '"[{' else re.sub(r"[^\r\n]", " ", token)
 
-    return _COMMENT.sub(blank, text)
+    return _TRAILING_COMMA.sub(blank, _COMMENT.sub(blank, text))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The content of a file that holds a JSON object with comments. Raises OSError, ValueError."""
-    content: Any = json.loads(strip_comments(path.read_text(encoding="utf-8-sig")))
+    """The content of a file that holds a JSON object, read by `standard_json`. Raises OSError, ValueError."""
+    content: Any = json.loads(standard_json(path.read_text(encoding="utf-8-sig")))
     if not isinstance(content, dict):
         raise ValueError("a JSON object is expected")
     return cast("dict[str, Any]", content)
@@ -113,10 +119,9 @@ def read_host_json(app_root: Path, environment: Mapping[str, str]) -> Configurat
 
 
 def _unreadable(file: Path, error: ValueError) -> SettingsProblem:
-    line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
-    text = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-    return SettingsProblem(
-        f"{file.name} cannot be read: {text}.",
-        location=Location(str(file), line),
-        advice="Correct the file. Comments are allowed; a comma before a closing bracket is not.",
-    )
+    line, text = 1, str(error)
+    advice = 'It must be a JSON object in UTF-8: { "version": "2.0" } will do.'
+    if isinstance(error, json.JSONDecodeError):
+        line, text = error.lineno, error.msg
+        advice = "Correct the file. Comments, and a comma after a last element, are allowed."
+    return SettingsProblem(f"{file.name} cannot be read: {text}.", location=Location(str(file), line), advice=advice)

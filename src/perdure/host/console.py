@@ -76,12 +76,16 @@ def make_printable(streams: Iterable[TextIO] = (sys.stdout, sys.stderr)) -> None
 
 
 def functions_text(functions: AppFunctions, url: str) -> str:
-    """The list of functions: HTTP first, with their URLs, then the others with their triggers."""
+    """The list of functions: HTTP first, with their URLs, then the others with their triggers.
+
+    A function that is called by another name than its own has that one in parentheses.
+    """
     lines = ["Functions:", ""]
     for function in functions.http:
         lines += [f"\t{function.name}: {_methods(function)}{url}/{function.route.template}", ""]
     for function in functions.durable:
-        lines += [f"\t{function.name}: {function.trigger}", ""]
+        called = f" ({function.called})" if function.called != function.name else ""
+        lines += [f"\t{function.name}: {function.trigger}{called}", ""]
     if not functions.http and not functions.durable:
         lines += ["\tnone", ""]
     if functions.not_served:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import azure.functions as func
+from azure.durable_functions import DurableClientError
 from azure.functions.http import HttpRequest
 
 from perdure.core.errors import HostStopping, Overloaded
@@ -87,7 +88,7 @@ def _refused_at_the_door(error: BaseException | None) -> Overloaded | HostStoppi
     while error is not None:
         if isinstance(error, (Overloaded, HostStopping)):
             return error
-        error = error.__cause__
+        error = error.error if isinstance(error, DurableClientError) else error.__cause__
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from azure.durable_functions.handles import client_inputs
-from azure.durable_functions.triggers import ACTIVITY_TRIGGER, DURABLE_CLIENT, ORCHESTRATION_TRIGGER
+from azure.durable_functions.triggers import ACTIVITY_TRIGGER, DURABLE_CLIENT, ORCHESTRATION_TRIGGER, served_name
 from azure.functions.decorators.core import Binding, Trigger
 from azure.functions.decorators.function_app import Function
 from msgspec import Struct
@@ -49,6 +49,8 @@ class HttpFunction(Struct, frozen=True):
 
 class DurableFunction(Struct, frozen=True):
     name: str
+    called: str
+    """The name that starts and calls it."""
     trigger: str
     function: Function
     injection: Injection
@@ -127,7 +129,7 @@ def _durable_function(function: Function, name: str, trigger: Trigger) -> Durabl
     kind = str(trigger.type)
     # An orchestrator has one parameter, whatever its name; the handle around it passes it on by position.
     injection = injection_of(function, trigger.name) if kind == ACTIVITY_TRIGGER else Injection((), False)
-    return DurableFunction(name, kind, function, injection)
+    return DurableFunction(name, served_name(function), kind, function, injection)
 
 
 def _http_function(function: Function, name: str, trigger: Trigger, settings: Settings) -> HttpFunction:

@@ -27,17 +27,29 @@ def enter_app_folder(app_root: Path) -> None:
         sys.path.insert(0, root)
 
 
+def find_script(app_root: Path, script: str) -> Path:
+    """The file of the app's module. Raises AppProblem if there is none."""
+    file = app_root / script
+    if file.is_file():
+        return file
+    if any(app_root.glob("*/function.json")):
+        raise AppProblem(
+            f"{app_root} has no {script}. Its functions are described by function.json files (programming model v1), "
+            "which Perdure does not serve yet.",
+            advice=f"Declare the functions by decorators (programming model v2) in {script}.",
+        )
+    raise AppProblem(
+        f"{app_root} has no {script}, so it is no function app.",
+        advice="Give the app's folder (perdure start APP_DIR), or name the file by PYTHON_SCRIPT_FILE_NAME.",
+    )
+
+
 def load_functions(app_root: Path, script: str) -> list[Function]:
     """All functions of the app, those of the package-level decorators included, each with a trigger and its own name.
 
     Raises AppProblem, which shows the user's line.
     """
-    file = app_root / script
-    if not file.is_file():
-        raise AppProblem(
-            f"{app_root} has no {script}, so it is no function app.",
-            advice="Give the app's folder (perdure start APP_DIR), or name the file by PYTHON_SCRIPT_FILE_NAME.",
-        )
+    file = find_script(app_root, script)
     begin_loading()
     module = _run_module(file, app_root)
     blueprint = default_blueprint()
@@ -127,10 +139,7 @@ def _indexing_problem(error: Exception, functions: list[Function], app_root: Pat
             problem.location = function_location(function.get_user_function())
             problem.detail = ""
     if "does not have a trigger" in str(error):
-        problem.advice = (
-            "Give it one: route, orchestration_trigger, activity_trigger. On func.FunctionApp a durable decorator must "
-            "stand directly above `def`, else it drops the trigger below it."
-        )
+        problem.advice = "Give it one: route, orchestration_trigger or activity_trigger."
     return problem
 
 

@@ -101,8 +101,15 @@ def _syntax_problem(error: SyntaxError) -> AppProblem:
 
 
 def _advice(error: BaseException, app_root: Path, location: Location | None) -> str:
+    if isinstance(error, ImportError) and f"{error.name}.".startswith("azure.durable_functions."):
+        what = "module" if isinstance(error, ModuleNotFoundError) else "name"
+        return (
+            f"Perdure does not have this {what}: check the spelling. What of Durable Functions it does not have yet is "
+            "listed in docs/compatibility.md."
+        )
     if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
+        # A dotted name is missing in a package that is there, so the first part of it is not what is to be installed.
+        package = "DISTRIBUTION" if "." in error.name else error.name
         install = f"{sys.executable} -m pip install "
         install += f"-r {app_root / 'requirements.txt'}" if (app_root / "requirements.txt").is_file() else package
         return (
@@ -114,11 +121,21 @@ def _advice(error: BaseException, app_root: Path, location: Location | None) -> 
     if isinstance(error, SystemExit):
         return "The app must not end the process while it is imported: remove the call."
     if _raised_by_decorator(error):
-        return (
-            "A decorator refused this function. Durable decorators (orchestration_trigger, activity_trigger, "
-            "durable_client_input on func.FunctionApp) go directly above `def`; route and function_name go above them."
-        )
+        return _decorator_advice(error)
     return "The app raised this while it was loaded. Correct it and start again."
+
+
+def _decorator_advice(error: BaseException) -> str:
+    if isinstance(error, IndexError):
+        # An app of azure.functions looks for the function among its own when one of its decorators stands above a
+        # builder, and there are none.
+        return (
+            "A decorator of an app or blueprint cannot stand above a trigger of azure.durable_functions itself. Take "
+            "the trigger of the app too; a name can be given by orchestration= or activity=."
+        )
+    if "trigger was already registered" in str(error):
+        return "A function has one trigger: keep one of them, and make the others functions of their own."
+    return "A decorator refused this function. What Perdure does not have yet is listed in docs/compatibility.md."
 
 
 def _location(error: BaseException, app_root: Path) -> Location | None:
@@ -151,7 +168,9 @@ def _is_ours(file: str) -> bool:
 
 
 def _is_of_app(file: str, app_root: Path) -> bool:
-    """Whether `file` is the user's. An environment inside the app's folder is not."""
+    """Whether `file` is the user's. An environment inside the app's folder is not, nor is `<frozen os>`."""
+    if file.startswith("<"):
+        return False
     try:
         parts = Path(file).resolve().relative_to(app_root.resolve()).parts
     except (ValueError, OSError):

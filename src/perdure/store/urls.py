@@ -27,7 +27,9 @@ def open_store(url: str, *, hub: str, base_dir: Path, synchronous: Synchronous =
 def sqlite_path(url: str, base_dir: Path) -> Path:
     """The file that a `sqlite:` URL names. Raises InvalidRequest."""
     if not url.startswith(_SQLITE):
-        raise InvalidRequest(f"The store URL {url!r} is not of the form {_FORMS}.")
+        # Of a URL that is not ours no more is told than how it begins: there may be a password in it.
+        scheme, colon, _ = url.partition(":")
+        raise InvalidRequest(f"A store URL is of the form {_FORMS}; this one begins with {scheme + colon!r}.")
     name = url.removeprefix(_SQLITE)
     if name == ":memory:":
         raise InvalidRequest(f"The store URL {url!r} names no file; a store in memory is memory://")

@@ -367,6 +367,14 @@ def test_a_new_generation_has_its_own_execution_and_the_events_that_nobody_took(
     assert row.created_at == 100
 
 
+def test_a_child_that_was_asked_for_with_the_last_breath_of_a_generation_is_made() -> None:
+    state = running()
+    child = SubOrchestrationInstanceCreated(0, "c", "child")
+    checkpoint = turn(state, Scripted([child, ContinueAsNew("2")]), EventRaised("go"))
+    assert checkpoint.children == [child]
+    assert (checkpoint.retired, state.open) == (EXECUTION, {})
+
+
 def test_events_that_waited_for_a_generation_and_that_it_did_not_see_go_to_the_next_before_all_others() -> None:
     state = running()
     waiting = [EventRaised("one"), EventRaised("two"), EventRaised("three")]

@@ -120,8 +120,11 @@ def http(name: str, template: str, *methods: str) -> HttpFunction:
 
 def test_functions_are_listed_with_urls_first_and_what_is_missing_last() -> None:
     durable = [
-        DurableFunction(name, trigger, Function(print, "function_app.py"), Injection((), False))
-        for name, trigger in (("Orchestrate", "orchestrationTrigger"), ("work", "activityTrigger"))
+        DurableFunction(name, called, trigger, Function(print, "function_app.py"), Injection((), False))
+        for name, called, trigger in (
+            ("order_saga", "OrderSaga", "orchestrationTrigger"),
+            ("work", "work", "activityTrigger"),
+        )
     ]
     functions = AppFunctions(
         [http("start", "api/orders/{id?}", "POST", "GET"), http("any", "api/any")],
@@ -133,7 +136,7 @@ def test_functions_are_listed_with_urls_first_and_what_is_missing_last() -> None
         "Functions:\n\n"
         "\tstart: [GET,POST] http://localhost:7071/api/orders/{id?}\n\n"
         "\tany: http://localhost:7071/api/any\n\n"
-        "\tOrchestrate: orchestrationTrigger\n\n"
+        "\torder_saga: orchestrationTrigger (OrderSaga)\n\n"
         "\twork: activityTrigger\n\n"
         "Not served:\n\n"
         "\tnightly: Perdure has no timerTrigger\n\n"

@@ -85,7 +85,7 @@ def test_the_functions_of_an_app_are_found_by_trigger(app: App) -> None:
     (http,) = found.http
     assert (http.name, http.route.template, http.methods) == ("start", "api/begin", {"GET", "POST"})
     assert (http.request_parameter, http.injection.clients, http.injection.context) == ("req", ("client",), False)
-    assert [(one.name, one.trigger) for one in found.durable] == [
+    assert [(one.called, one.trigger) for one in found.durable] == [
         ("Orchestrate", "orchestrationTrigger"),
         ("work", "activityTrigger"),
     ]
@@ -239,9 +239,39 @@ def test_a_missing_module_shows_who_wants_it_and_how_to_install_it(app: App) -> 
     assert f"-m pip install -r {app.root / 'requirements.txt'}" in app.problem()
 
 
+def test_a_module_that_is_missing_in_a_package_is_not_installed_by_the_packages_name(app: App) -> None:
+    app.write("import azure.surely_not_installed\n")
+    text = app.problem()
+    assert "pip install" in text
+    assert "pip install azure" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("from azure.durable_functions.models.Task import TaskBase", "module"),
+        ("from azure.durable_functions import Nonsense", "name"),
+    ],
+)
+def test_what_perdure_does_not_have_of_durable_functions_is_not_to_be_installed(
+    app: App, source: str, what: str
+) -> None:
+    app.write(source + "\n")
+    app.write("azure-functions\n", "requirements.txt")
+    text = app.problem()
+    assert f"Perdure does not have this {what}" in text
+    assert "docs/compatibility.md" in text
+    assert "pip install" not in text
+
+
 def test_a_missing_name_shows_the_import(app: App) -> None:
-    app.write("from azure.durable_functions import Nonsense\n")
+    app.write("from json import Nonsense\n")
     assert app.problem().startswith(app.at(1) + "ImportError: cannot import name 'Nonsense'")
+
+
+def test_a_missing_variable_of_the_environment_shows_the_users_line(app: App) -> None:
+    app.write("import os\nVALUE = os.environ['SURELY_NOT_SET']\n")
+    assert app.problem().startswith(app.at(2) + "KeyError: 'SURELY_NOT_SET'")
 
 
 def test_an_exception_shows_the_users_innermost_line_and_frames(app: App) -> None:
@@ -259,7 +289,14 @@ def test_an_app_that_ends_the_process_is_told(app: App) -> None:
 
 
 def test_a_folder_without_the_module_is_told(app: App) -> None:
-    assert f"{app.root} has no function_app.py" in app.problem()
+    assert f"{app.root} has no function_app.py, so it is no function app." in app.problem()
+
+
+def test_an_app_of_function_json_folders_is_told_to_be_one(app: App) -> None:
+    app.write("{}", "start/function.json")
+    text = app.problem()
+    assert "function.json files (programming model v1)" in text
+    assert "decorators" in text
 
 
 def test_a_module_without_an_app_is_told_with_the_documented_text(app: App) -> None:
@@ -375,7 +412,54 @@ def test_a_decorator_that_refuses_a_function_is_told_with_its_line(app: App) -> 
     # Which line a decorator's call has is told differently by Python 3.10: that of the `def`.
     assert text.startswith((app.at(4), app.at(6)))
     assert "ValueError: A trigger was already registered" in text
-    assert "directly above `def`" in text
+    assert "A function has one trigger" in text
+
+
+def test_a_decorator_of_the_app_above_a_package_level_trigger_is_told(app: App) -> None:
+    app.write(
+        """\
+        import azure.functions as func
+        import azure.durable_functions as df
+        app = func.FunctionApp()
+
+        @app.function_name("Work")
+        @df.activity_trigger(input_name="x")
+        def work(x): ...
+        """
+    )
+    text = app.problem()
+    assert text.startswith((app.at(5), app.at(7)))
+    assert "activity=" in text
+
+
+def test_an_async_orchestrator_is_told_why_it_is_refused_and_nothing_else(app: App) -> None:
+    app.write(
+        """\
+        import azure.durable_functions as df
+        app = df.DFApp()
+
+        @app.orchestration_trigger(context_name="context")
+        async def work(context): ...
+        """
+    )
+    text = app.problem()
+    assert "is declared with `async def`" in text
+    assert "A decorator refused this function." in text
+    assert "directly above" not in text
+
+
+def test_a_function_is_called_by_the_name_of_its_trigger(app: App) -> None:
+    app.write(
+        """\
+        import azure.durable_functions as df
+        app = df.DFApp()
+
+        @app.activity_trigger(input_name="x", activity="Work")
+        def do_work(x): ...
+        """
+    )
+    (found,) = app.load().durable
+    assert (found.name, found.called) == ("do_work", "Work")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perdure.host.configuration import read_host_json, strip_comments
+from perdure.host.configuration import read_host_json, standard_json
 from perdure.host.local_settings import LocalHost, apply_local_settings
 from perdure.host.problems import SettingsProblem
 from perdure.host.settings import AppSettings, CommandLine, Settings, default_hub_name, read_settings
@@ -28,7 +28,7 @@ def settings(app: Path, environment: dict[str, str] | None = None, **typed: Any)
     return read_settings(app, CommandLine(**typed), environment if environment is not None else {})
 
 
-# --- comments --------------------------------------------------------------------------------------------------------
+# --- comments and trailing commas ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,23 @@ def settings(app: Path, environment: dict[str, str] | None = None, **typed: Any)
         ('/* over\n lines */ {"a": /* here */ 1}', {"a": 1}),
         ('{"url": "http://x/*y*/"}', {"url": "http://x/*y*/"}),
         (r'{"a": "\"// no comment", "b": "\\"} // one', {"a": '"// no comment', "b": "\\"}),
+        ('{"a": [1, 2,], "b": {"c": 3 , // last\n}\n,}', {"a": [1, 2], "b": {"c": 3}}),
+        ('{"a,}": ",]"}', {"a,}": ",]"}),
     ],
 )
-def test_comments_are_left_out_and_texts_kept(text: str, expected: Any) -> None:
-    assert json.loads(strip_comments(text)) == expected
+def test_comments_and_trailing_commas_are_left_out_and_texts_kept(text: str, expected: Any) -> None:
+    assert json.loads(standard_json(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["[,]", "{,}", "[1,,]", '{"a":,}', "[1],"])
+def test_a_comma_that_follows_no_element_is_not_left_out(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(standard_json(text))
 
 
 def test_what_follows_a_comment_keeps_its_line_and_column() -> None:
     text = '/* a\nb */ {"x": 1 // c\n}'
-    stripped = strip_comments(text)
+    stripped = standard_json(text)
     assert len(stripped) == len(text)
     assert stripped.index("{") == text.index("{")
     assert stripped.count("\n") == 2
@@ -87,12 +95,15 @@ def test_a_host_json_that_is_not_json_is_told_with_its_line(tmp_path: Path) -> N
     with pytest.raises(SettingsProblem) as caught:
         settings(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / 'host.json'}:3: ")
+    assert "a comma after a last element" in caught.value.advice
 
 
-def test_a_host_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "host.json", "[]")
-    with pytest.raises(SettingsProblem, match="object"):
+@pytest.mark.parametrize("content", [b"[]", b'{"version": "\xff"}'])
+def test_a_host_json_that_is_no_object_in_utf_8_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "host.json").write_bytes(content)
+    with pytest.raises(SettingsProblem, match="object in UTF-8") as caught:
         settings(tmp_path)
+    assert "comma" not in str(caught.value)
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:

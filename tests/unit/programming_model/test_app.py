@@ -14,6 +14,8 @@ import pytest
 from azure.durable_functions.app import begin_loading, default_blueprint
 from azure.durable_functions.handles import client_inputs
 
+from perdure.core.errors import UserCodeError
+
 BINDING = json.dumps(
     {
         "taskHubName": "hub",
@@ -258,6 +260,12 @@ def test_a_blueprints_decorator_leaves_a_builder_of_another_one_where_it_was() -
 
     app.register_functions(blueprint)
     assert list(functions_of(app)) == ["start", "mine"]
+
+
+@every_container
+def test_an_entity_is_refused_where_it_is_declared(make: Callable[[], Any]) -> None:
+    with pytest.raises(UserCodeError, match=r"does not serve entities yet, see docs/compatibility\.md"):
+        make().entity_trigger(context_name="context")
 
 
 def test_only_functions_can_be_decorated() -> None:

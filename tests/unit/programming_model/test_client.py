@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
+import uuid
 from collections.abc import Coroutine
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -110,7 +112,8 @@ def test_a_start_encodes_its_input_once_and_gives_the_id() -> None:
 def test_an_unknown_function_is_refused_with_its_text() -> None:
     with pytest.raises(df.DurableClientError, match=r"^The function 'x' doesn't exist$") as caught:
         ask(client_of(ScriptedHub(UnknownFunction("The function 'x' doesn't exist"))).start_new("x"))
-    assert isinstance(caught.value.__cause__, UnknownFunction)
+    assert isinstance(caught.value.error, UnknownFunction)
+    assert "perdure.core.errors" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_an_id_in_use_is_refused_with_the_body_of_the_original() -> None:
@@ -119,6 +122,82 @@ def test_an_id_in_use_is_refused_with_the_body_of_the_original() -> None:
 
     (body,) = caught.value.args
     assert body["ExceptionMessage"] == "An Orchestration instance with the status Running already exists."
+
+
+# --- arguments of a wrong type ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "text"),
+    [
+        ("start_new", ("o", {"a": 1}), "start_new: instance_id must be a str, not dict; did you mean client_input=?"),
+        ("start_new", ("o", 5), "start_new: instance_id must be a str, not int; did you mean client_input=?"),
+        (
+            "start_new",
+            ("o", uuid.UUID(int=1)),
+            "start_new: instance_id must be a str, not UUID; write str(instance_id)",
+        ),
+        ("start_new", (5,), "start_new: orchestration_function_name must be a str, not int"),
+        ("start_new", ("o", None, None, 1.0), "start_new: version must be a str, not float"),
+        ("start_new", ("o", None, {1}), "start_new: client_input (set) cannot be serialized: "),
+        ("raise_event", (5, "go"), "raise_event: instance_id must be a str, not int"),
+        ("raise_event", ("i1", 5), "raise_event: event_name must be a str, not int"),
+        ("raise_event", ("i1", "go", None, 5), "raise_event: task_hub_name must be a str, not int"),
+        ("raise_event", ("i1", "go", b"x"), "raise_event: event_data (bytes) cannot be serialized: "),
+        ("terminate", ("i1", {"a": 1}), "terminate: reason must be a str, not dict"),
+        ("suspend", ("i1", 5), "suspend: reason must be a str, not int"),
+        ("resume", (None, "x"), "resume: instance_id must be a str, not None"),
+        ("purge_instance_history", (5,), "purge_instance_history: instance_id must be a str, not int"),
+        ("get_status", (5,), "get_status: instance_id must be a str, not int"),
+        (
+            "wait_for_completion_or_create_check_status_response",
+            (request_to("http://localhost"), 5),
+            "wait_for_completion_or_create_check_status_response: instance_id must be a str, not int",
+        ),
+        ("get_status_by", ("yesterday",), "get_status_by: created_time_from must be a datetime, not str"),
+        ("get_status_by", (None, 5), "get_status_by: created_time_to must be a datetime, not int"),
+        ("get_status_by", (None, None, "Running"), "get_status_by: runtime_status must be a list of "),
+        ("get_status_by", (None, None, df.OrchestrationRuntimeStatus.Failed), "get_status_by: runtime_status must be "),
+        ("get_status_by", (None, None, 5), "get_status_by: runtime_status must be a list of "),
+        ("get_status_by", (None, None, None, 5), "get_status_by: instance_id_prefix must be a str, not int"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_refused_before_anything_is_asked(
+    method: str, arguments: Any, text: str
+) -> None:
+    hub = ScriptedHub()
+    with pytest.raises(TypeError) as caught:
+        ask(getattr(client_of(hub), method)(*arguments))
+
+    assert str(caught.value).startswith(text)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("create_check_status_response", (request_to("http://localhost"), 5)),
+        ("create_http_management_payload", (5,)),
+        ("get_client_response_links", (None, 5)),
+    ],
+)
+def test_links_need_an_id_that_is_text(method: str, arguments: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{method}: instance_id must be a str, not int$"):
+        getattr(df.DurableOrchestrationClient(BINDING), method)(*arguments)
+
+
+def test_a_status_that_nobody_knows_is_refused_with_those_there_are() -> None:
+    hub = ScriptedHub()
+    with pytest.raises(ValueError, match="'Runing' is not a valid OrchestrationRuntimeStatus; there are Running, "):
+        ask(client_of(hub).get_status_by(runtime_status=["Runing"]))
+    assert hub.asked == []
+
+
+def test_a_list_may_name_statuses_by_text() -> None:
+    hub = ScriptedHub([[]])
+    ask(client_of(hub).get_status_by(runtime_status=["Running", df.OrchestrationRuntimeStatus.Failed]))
+
+    assert hub.asked == [("query", InstanceQuery(statuses=("Running", "Failed"), limit=1000))]
 
 
 # --- steering --------------------------------------------------------------------------------------------------------

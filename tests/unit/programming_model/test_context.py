@@ -107,7 +107,88 @@ def test_an_input_that_is_not_json_is_refused(drive: Drive) -> None:
     def orchestrator(context: Any) -> Any:
         yield context.call_activity("a", b"bytes")
 
-    assert drive(orchestrator).error == "class <class 'bytes'> does not expose a `to_json` function"
+    assert drive(orchestrator).error == (
+        "call_activity: the input of 'a' (bytes) cannot be serialized: class <class 'bytes'> does not expose a "
+        "`to_json` function; decode it, or write base64.b64encode(value).decode()"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ask", "what"),
+    [
+        (
+            lambda c, v: c.call_activity_with_retry("a", df.RetryOptions(1, 1), v),
+            "call_activity_with_retry: the input of 'a'",
+        ),
+        (lambda c, v: c.call_sub_orchestrator("o", v), "call_sub_orchestrator: the input of 'o'"),
+        (lambda c, v: c.set_custom_status(v), "set_custom_status: the status"),
+        (lambda c, v: c.continue_as_new(v), "continue_as_new: the input"),
+    ],
+)
+def test_a_value_that_cannot_be_stored_is_refused_by_the_call_it_was_given_to(
+    drive: Drive, ask: Callable[[Any, Any], Any], what: str
+) -> None:
+    run = drive(lambda context: ask(context, {"in": timedelta(1)}))
+
+    assert run.error == (
+        f"{what} (dict) cannot be serialized: class <class 'datetime.timedelta'> does not expose a `to_json` function; "
+        "write value.total_seconds()"
+    )
+
+
+def test_a_task_as_an_input_has_to_be_yielded_first(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        yield context.call_activity("second", [context.call_activity("first")])
+
+    assert drive(orchestrator).error == (
+        "call_activity: the input of 'second' (list) cannot be serialized: a task (ActivityTask) was not yielded; "
+        "write `yield ...` to get its result"
+    )
+
+
+def test_a_task_that_is_returned_has_to_be_yielded_first(drive: Drive) -> None:
+    assert drive(lambda context: context.call_activity("a")).error == (
+        "The return value of orchestrator 'orch' cannot be stored: a task (ActivityTask) was not yielded; "
+        "write `yield ...` to get its result"
+    )
+
+
+def test_the_winner_of_a_race_is_a_task_and_not_its_result(drive: Drive) -> None:
+    def orchestrator(context: Any) -> Any:
+        return (yield context.task_any([context.call_activity("a")]))
+
+    run = drive(orchestrator)
+    run.complete(0)
+
+    assert run.error.endswith("a task (ActivityTask) was given in place of its result; write `task.result`")
+
+
+@pytest.mark.parametrize(
+    ("ask", "text"),
+    [
+        (lambda c: c.wait_for_external_event(5), "wait_for_external_event: name must be a str, not int"),
+        (lambda c: c.call_activity(5), "call_activity: name must be a str or a decorated function, not int"),
+        (
+            lambda c: c.call_sub_orchestrator("o", 1, {"a": 1}),
+            "call_sub_orchestrator: instance_id must be a str, not dict",
+        ),
+        (lambda c: c.call_sub_orchestrator("o", 1, None, 2), "call_sub_orchestrator: version must be a str, not int"),
+        (
+            lambda c: c.call_activity_with_retry("a", 7, df.RetryOptions(1, 1)),
+            "call_activity_with_retry: retry_options must be a RetryOptions, not int; the input comes after it",
+        ),
+        (
+            lambda c: c.call_sub_orchestrator_with_retry("o", None),
+            "call_sub_orchestrator_with_retry: retry_options must be a RetryOptions, not None; "
+            "the input comes after it",
+        ),
+        (lambda c: c.task_all(c.call_activity("a")), "task_all takes a list of tasks, not ActivityTask"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_refused_at_the_call(drive: Drive, ask: Callable[[Any], Any], text: str) -> None:
+    run = drive(lambda context: ask(context))
+
+    assert (run.failure.type, run.error) == ("TypeError", text)
 
 
 @pytest.mark.parametrize("name", ["", "nul\0", "\ud800"])
@@ -204,3 +285,16 @@ def test_retry_options_show_what_they_were_given() -> None:
 def test_a_retry_needs_a_pause() -> None:
     with pytest.raises(ValueError, match="valuemust be greater than 0"):
         df.RetryOptions(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("pause", "attempts", "text"),
+    [
+        ("x", 3, "RetryOptions: first_retry_interval_in_milliseconds must be a number, not str"),
+        (timedelta(1), 3, "RetryOptions: first_retry_interval_in_milliseconds must be a number, not timedelta"),
+        (5000, "3", "RetryOptions: max_number_of_attempts must be an int, not str"),
+    ],
+)
+def test_a_retry_needs_numbers(pause: Any, attempts: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=f"^{text}$"):
+        df.RetryOptions(pause, attempts)

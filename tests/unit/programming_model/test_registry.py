@@ -166,7 +166,7 @@ def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so() -> None:
     assert isinstance(failure, Failure)
     assert failure.message == (
         "The return value of activity 'flaky' cannot be stored: "
-        "class <class 'set'> does not expose a `to_json` function"
+        "class <class 'set'> does not expose a `to_json` function; write sorted(value)"
     )
 
 

@@ -43,7 +43,8 @@ def test_an_output_that_is_not_json_fails_the_orchestration(drive: Drive) -> Non
         return {1, 2}
 
     assert drive(orchestrator).error == (
-        "The return value of orchestrator 'orch' cannot be stored: Object of type set is not JSON serializable"
+        "The return value of orchestrator 'orch' cannot be stored: Object of type set is not JSON serializable; "
+        "write sorted(value)"
     )
 
 

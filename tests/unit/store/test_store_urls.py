@@ -62,3 +62,9 @@ def test_other_urls_are_refused_with_what_would_do(url: str, tmp_path: Path) -> 
     with pytest.raises(InvalidRequest, match="memory://"):
         open_store(url, hub="hub", base_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_url_that_is_not_ours_only_the_scheme_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="begins with 'postgres:'") as caught:
+        open_store("postgres://owner:secret@host/db", hub="hub", base_dir=tmp_path)
+    assert "secret" not in str(caught.value)
