@@ -174,7 +174,7 @@ class DurableOrchestrationClient:
 
     async def _steer(self, verb: Literal["terminate", "suspend", "resume"], instance_id: str, reason: str) -> None:
         require_text(verb, "instance_id", instance_id)
-        require_text(verb, "reason", reason)
+        require_text_or_none(verb, "reason", reason)
         hub = self._connected()
         try:
             match verb:

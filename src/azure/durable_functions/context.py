@@ -33,6 +33,8 @@ FunctionName = Union[str, Callable[..., Any], FunctionBuilder]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST_MOMENT = (datetime.min.replace(tzinfo=timezone.utc) - EPOCH) // _MICROSECOND
+_LAST_MOMENT = (datetime.max.replace(tzinfo=timezone.utc) - EPOCH) // _MICROSECOND
 _UUID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "9e952958-5e33-4daf-827f-2fa12937b875")
 _STATUS_LIMIT_KB = 16
 
@@ -201,11 +203,11 @@ class DurableOrchestrationContext:
         """A task that settles with None at `fire_at`, or at once if that has passed.
 
         A datetime without a time zone is taken to be UTC; a timedelta counts from `current_utc_datetime`.
-        Raises ValueError for anything else.
+        Raises ValueError for anything else, and for a time that no datetime can hold.
         """
         self._execution.check_open()
         if isinstance(fire_at, timedelta):
-            return TimerTask(self._execution.now + fire_at // _MICROSECOND)
+            return TimerTask(_in_range(self._execution.now + fire_at // _MICROSECOND))
         if not isinstance(fire_at, datetime):
             raise ValueError(
                 f"fireAt: Expected valid datetime object but got {fire_at!r:.100}; "
@@ -383,3 +385,9 @@ def _check_status_size(text: str) -> None:
             f"The UTF-16 size of the JSON-serialized payload must not exceed {_STATUS_LIMIT_KB} KB. "
             f"The current payload size is {size} KB."
         )
+
+
+def _in_range(fire_at: int) -> int:
+    if not _FIRST_MOMENT <= fire_at <= _LAST_MOMENT:
+        raise ValueError("create_timer: the time is outside of what a datetime can hold (the years 1 to 9999)")
+    return fire_at

@@ -7,7 +7,7 @@ import traceback
 from types import TracebackType
 
 from perdure.core.events import Failure
-from perdure.core.failures import clean, exception_text, message_of
+from perdure.core.failures import clean, exception_text, message_of, text_of
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _MAX_CAUSES = 8
@@ -83,13 +83,6 @@ def orchestrator_failure(error: BaseException, function: str) -> Failure:
     )
 
 
-def text_of(error: BaseException) -> str:
-    try:
-        return clean(str(error))
-    except Exception:
-        return f"<{type(error).__name__} without a readable text>"
-
-
 def user_traceback(error: BaseException) -> str:
     """The traceback as Python prints it, without the frames of this package that lead to the user's code."""
     start = error.__traceback__
@@ -105,7 +98,7 @@ def _format(error: BaseException, start: TracebackType | None) -> str:
         return clean(f"Traceback (most recent call last):\n{stack}TaskFailedError: '{error.function_name}' failed\n")
     try:
         return clean("".join(traceback.format_exception(type(error), error, start)))
-    except Exception:
+    except BaseException:  # the text of an exception is made by code of the user
         return f"{type(error).__name__}: {text_of(error)}\n"
 
 

@@ -228,7 +228,7 @@ class OrchestrationSession:
         )
         try:
             outcome = self._function(context)
-        except (TurnTimeout, KeyboardInterrupt):
+        except TurnTimeout:
             raise
         except BaseException as error:
             self._fail(error)
@@ -262,7 +262,7 @@ class OrchestrationSession:
             except StopIteration as stop:
                 self._finish(stop.value)
                 return
-            except (TurnTimeout, KeyboardInterrupt):
+            except TurnTimeout:
                 raise
             except BaseException as raised:
                 self._fail(raised)

@@ -13,13 +13,20 @@ from perdure.core.events import Failure
 
 
 def clean(text: str) -> str:
-    """`text` without lone surrogates, which neither JSON in UTF-8 nor a store can hold; they become escapes.
+    """`text` as an exact str, with escapes for lone surrogates, which neither JSON in UTF-8 nor a store can hold.
 
-    File names that are not UTF-8 bring them into the messages of exceptions.
+    File names that are not UTF-8 bring surrogates into the messages of exceptions, markup libraries subclasses of str.
     """
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    exact = str.__str__(text)
+    return exact if exact.isascii() else exact.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_of(error: BaseException) -> str:
+    """`str(error)`, whatever the class of `error` does about it."""
+    try:
+        return clean(str(error))
+    except BaseException:  # code of the user, on a thread that must live
+        return f"<a {type(error).__name__} whose text cannot be made>"
 
 
 def message_of(failure: Failure) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from perdure.core.events import Failure, TaskCompleted, TaskFailed, TaskScheduled
-from perdure.core.failures import message_of, own_failure, unknown_function
+from perdure.core.failures import message_of, own_failure, text_of, unknown_function
 from perdure.core.protocols import Activities, Activity, ActivityResult
 from perdure.core.runtime import Runtime
 
@@ -223,7 +223,7 @@ class ActivityDesk:
 
 def _unexpected(error: BaseException) -> Failure:
     log.error("an activity ended with %r", error, exc_info=error)
-    return Failure(type=type(error).__name__, message=str(error))
+    return Failure(type=type(error).__name__, message=text_of(error))
 
 
 def _log_failure(call: Call, failure: Failure) -> None:

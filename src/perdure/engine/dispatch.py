@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from perdure.core.errors import TurnTimeout
 from perdure.core.events import Control, EventRaised
-from perdure.core.failures import unknown_function
+from perdure.core.failures import text_of, unknown_function
 from perdure.core.ids import execution_id
 from perdure.core.turn import Checkpoint, Fresh, control, receive_late
 from perdure.engine.instances import Instance, Mail
@@ -105,9 +105,9 @@ class Dispatch:
                 engine.members.park(instance, f"its orchestrator did not yield within {limit:g} s{at}")
             else:
                 log.error("internal error in a turn of instance %r", instance.id, exc_info=outcome)
-                engine.members.park(instance, f"internal error: {type(outcome).__name__}: {outcome}")
+                engine.members.park(instance, f"internal error: {type(outcome).__name__}: {text_of(outcome)}")
         if engine.leaving:
-            engine.drop_sessions()
+            engine.runner.close_on_worker()
         engine.schedule_pump()
 
     def _resolve_children(self, job: Job, checkpoint: Checkpoint) -> None:

@@ -32,6 +32,8 @@ from perdure.store.api import Store, TimerRow
 
 log = logging.getLogger("perdure.engine")
 
+_CLOSING_SECONDS = 1.0
+
 
 class Engine:
     """Call everything on the home thread (`runtime.post`), except `committed`."""
@@ -125,12 +127,18 @@ class Engine:
             if isinstance(result, BaseException):
                 log.warning("the lane could not be closed: %s", result)
             self.doors.refuse_all()
-            if self.runner.idle:
-                self.drop_sessions()
-            if self._on_stopped is not None:
-                self._on_stopped()
+            for instance in self.members.table:
+                self.members.drop_session(instance)
+            # Dropping a session runs the way out of the user's code, which may hang.
+            self.runner.close_on_worker(self._stopped)
+            self.runtime.later(_CLOSING_SECONDS, self._stopped)
 
         self.commits.leave(left)
+
+    def _stopped(self) -> None:
+        if self._on_stopped is not None:
+            stopped, self._on_stopped = self._on_stopped, None
+            stopped()
 
     def drop_sessions(self) -> None:
         """Close every session, on the calling thread, when no turn runs any more."""

@@ -103,7 +103,9 @@ class Members:
         self.strip(instance)
         self._start_open_activities(instance)
         for then in waiting:
-            then(instance)
+            # The one before may have purged it or ended the lane.
+            usable = self.table.get(instance.key) is instance and instance.state is not None
+            then(instance) if usable else self.resolve(row.id, then)
         if self.table.get(instance.key) is instance:  # a request may have ended the lane
             self._engine.dispatch.wake(instance)
             self._engine.schedule_pump()

@@ -104,6 +104,10 @@ class TurnRunner:
         while self._closing:
             self._closing.popleft().close()
 
+    def close_on_worker(self, then: Callable[[], object] | None = None) -> None:
+        """Close them on the turn thread, which may take for ever; `then` follows at home."""
+        self._worker.submit(self.close_sessions, lambda _: then() if then is not None else None)
+
     def drop_sessions(self) -> None:
         """Close what no turn runs any more, the sessions of a chunk that will not come back included."""
         for job in self._chunk:
@@ -131,6 +135,7 @@ class TurnRunner:
             except TurnTimeout as error:
                 if job is not None and job.outcome is None:
                     job.outcome = self._blame(job, error)
+                queue.clear()  # what has not begun goes home, so that another like it does not hold that up too
             except BaseException as error:  # an internal error parks this instance; the others go on
                 assert job is not None
                 job.outcome = error

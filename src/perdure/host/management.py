@@ -299,4 +299,7 @@ def _read_token(token: str) -> int:
     text = urlsafe_b64decode(token.encode()).decode()
     if not text.startswith("k"):
         raise ValueError(token)
-    return int(text[1:])
+    key = int(text[1:])
+    if not 0 <= key < 1 << 63:
+        raise ValueError(token)
+    return key

@@ -21,6 +21,7 @@ class LoopPool:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._closing = False
         self._lock = threading.Lock()
 
     @property
@@ -40,6 +41,7 @@ class LoopPool:
             log.debug("loop %s is closed; %d calls dropped", self._name, len(calls))
 
     def close(self) -> None:
+        self._closing = True
         loop = self._loop
         if loop is not None and not loop.is_closed():
             try:
@@ -61,6 +63,10 @@ class LoopPool:
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not self._closing:
+                try:
+                    loop.run_forever()
+                except BaseException:  # a task of the user raised SystemExit or the like, which ends a loop
+                    log.critical("a task ended the event loop %r, which goes on", self._name, exc_info=True)
         finally:
             loop.close()

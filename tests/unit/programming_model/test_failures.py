@@ -97,7 +97,7 @@ def test_an_exception_without_a_readable_text_is_still_a_failure() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    assert activity_failure(Mute(), "flaky", 1).message == "<Mute without a readable text>"
+    assert activity_failure(Mute(), "flaky", 1).message == "<a Mute whose text cannot be made>"
 
 
 def test_the_exception_in_an_orchestrator_has_the_text_and_all_that_is_known() -> None:
