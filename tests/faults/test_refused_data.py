@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -49,11 +48,6 @@ def waits(context: Any) -> Any:
     return (yield context.wait_for_external_event("go"))
 
 
-def sleeps_too_long(context: Any) -> Any:
-    """Its time has more bits than a column of integers."""
-    yield context.create_timer(timedelta.max)
-
-
 APP = serve(
     {
         function.__name__: function
@@ -63,14 +57,13 @@ APP = serve(
             gives_poison_to_a_child,
             asks_for_poison,
             waits,
-            sleeps_too_long,
         )
     },
     {"double": lambda value: 2 * value, "fetch_poison": lambda value: POISON},
 )
 
 
-@pytest.mark.parametrize("culprit", ["returns_poison", "gives_poison_to_a_child", "asks_for_poison", "sleeps_too_long"])
+@pytest.mark.parametrize("culprit", ["returns_poison", "gives_poison_to_a_child", "asks_for_poison"])
 @pytest.mark.parametrize("seed", range(4))
 def test_data_that_the_store_refuses_parks_only_the_instance_that_wrote_it(culprit: str, seed: int) -> None:
     with VirtualHub(APP, seed=seed, refuse=refuse_poison) as hub:

@@ -197,6 +197,7 @@ class Host:
             problems=[
                 f"The '{missing.name}' function is not served: {missing.reason}" for missing in functions.not_served
             ],
+            local=not settings.insecure,
         )
 
     def _internal_error(self, error: BaseException) -> None:

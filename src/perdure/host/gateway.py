@@ -14,6 +14,7 @@ import msgspec
 
 from perdure.core.errors import HostStopping
 from perdure.host.asgi import BodyTooLarge, ClientGone, Receive, Request, Response, Scope, Send, json_response
+from perdure.host.browsers import refuse_foreign_name, refuse_foreign_page
 from perdure.host.http_functions import HttpFunctions
 from perdure.host.links import WEBHOOK_PATH
 from perdure.host.management import NOT_FOUND, ManagementApi, refusal
@@ -26,7 +27,7 @@ _EMPTY = Response(200)
 
 
 class Gateway:
-    """`problems` are the reasons why functions are not served, for the status."""
+    """`problems` are the reasons why functions are not served, for the status. `local`: only this machine is served."""
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class Gateway:
         management: ManagementApi,
         functions: HttpFunctions,
         problems: list[str],
+        local: bool = True,
     ) -> None:
+        self._local = local
         self._host_id = host_id
         self._version = version
         self._management = management
@@ -68,9 +71,15 @@ class Gateway:
         await response.send(send)
 
     async def _respond(self, request: Request) -> Response:
+        refused = refuse_foreign_name(request) if self._local else None
+        if refused is not None:
+            return refused
         segments = request.segments
         words = [segment.lower() for segment in segments[:3]]
         if words == _WEBHOOKS:
+            refused = refuse_foreign_page(request) if self._local else None
+            if refused is not None:
+                return refused
             return await self._management.respond(request, segments[3:])
         if words[:1] == ["admin"]:
             return self._admin(request.method, [segment.lower() for segment in segments[1:]])

@@ -65,6 +65,7 @@ class Bench:
             management=ManagementApi(self.hub),
             functions=HttpFunctions(index.http, user_code, injector),
             problems=[missing.reason for missing in index.not_served],
+            local=False,
         )
 
 
