@@ -42,6 +42,7 @@ class Commits:
         self.suspicious: set[str] = set()
         """Ids made here that turned out to be taken; they are looked up like ids that users chose."""
         self._faults = 0
+        self._down_since = 0.0
         self._ordinal = 0
         self._seal_later: Cancellable | None = None
         self._sweeping = False
@@ -91,6 +92,7 @@ class Commits:
         lane, self.lane = self.lane, None
         if lane is None:
             return
+        self._down_since = self._engine.runtime.monotonic()
         log.warning("the lane of host %s has ended: %s: %s", lane.host.id, type(error).__name__, error)
         self._learn(lane, error)
         self._engine.recovery = None
@@ -187,6 +189,8 @@ class Commits:
     def _pause_then(self, call: Callable[[], object], error: BaseException | None) -> None:
         if error is not None:
             log.warning("the store does not answer: %s: %s", type(error).__name__, error)
+            if self._engine.runtime.monotonic() - self._down_since > self._engine.settings.patience_seconds:
+                self._engine.doors.give_up(error)
         pause = 0.0
         if self._faults:
             settings = self._engine.settings

@@ -19,6 +19,7 @@ from perdure.core.errors import (
     InstanceNotFound,
     Overloaded,
     PerdureError,
+    StoreUnavailable,
     UnknownFunction,
     WrongStatus,
 )
@@ -121,6 +122,11 @@ class Doors:
             for reply in replies:
                 self.answer(Request(_nothing, reply), HostStopping("The host has stopped."))
         self._waiters.clear()
+
+    def give_up(self, error: BaseException) -> None:
+        """The store has been away for too long. What became of a request whose commit was under way is not known."""
+        for request in list(self._open):
+            self.answer(request, StoreUnavailable(f"The store does not answer: {error}"))
 
     def _close(self, request: Request) -> None:
         self._open.pop(request, None)

@@ -31,6 +31,8 @@ class EngineSettings(Struct, frozen=True):
     """How often is looked for what other processes wrote; 0 for a store that no other can reach."""
     horizon_seconds: float = 60.0
     """Timers due within this time are held in memory."""
+    patience_seconds: float = 5.0
+    """How long requests wait for a store that does not answer before they are told so."""
     retry_seconds: float = 0.05
     """First pause after a fault of the environment; doubles up to `retry_limit_seconds`."""
     retry_limit_seconds: float = 5.0

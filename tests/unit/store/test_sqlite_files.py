@@ -13,6 +13,7 @@ import pytest
 from store_rows import Lane, history, instance
 
 from perdure.core.errors import LaneLost, RefusedData, StoreUnavailable
+from perdure.store.api import Commit
 from perdure.store.sqlite import SqliteStore
 from perdure.store.sqlite.mounts import file_system_of, read_mounts
 
@@ -231,4 +232,27 @@ def test_synchronous_is_what_was_asked_for(path: Path, synchronous: str) -> None
     assert [connection.pragma("synchronous") for connection in made[1:]] == [expected] * 3
     assert all(connection.pragma("journal_mode") == "wal" for connection in made[1:])
     assert all(connection.pragma("fullfsync") == 1 for connection in made[1:])
+    store.close()
+
+
+# --- files that are taken away ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["hub.db", "hub.db.lock"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_host_whose_files_are_taken_away_acknowledges_nothing(tmp_path: Path, name: str, replaced: bool) -> None:
+    store = SqliteStore(tmp_path / "hub.db", "hub")
+    host = store.register_host(1, 2)
+    store.commit(Commit(host=host.id, number=1, now=1))
+    (tmp_path / name).unlink()
+    if replaced:
+        (tmp_path / name).touch()
+    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+        store.commit(Commit(host=host.id, number=2, now=1))
+    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+        store.poll()
+    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+        store.end_host(host.id)
+    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+        store.register_host(1, 2)
     store.close()

@@ -89,6 +89,16 @@ class HostLock:
         self._file = file
         _held.add(self)
 
+    @property
+    def intact(self) -> bool:
+        """The file that is locked is still the one that others would try to lock."""
+        if self._file is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self.path))
+        except OSError:
+            return False
+
     def release(self) -> None:
         """May be repeated."""
         file = self._let_go()

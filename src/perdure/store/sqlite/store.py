@@ -11,6 +11,7 @@ it to nothing before it looks: the pages are written anew, to another file, and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -79,12 +80,14 @@ class SqliteStore:
                 self._polled_key = reads.client_key(connection, self._hub)
             finally:
                 connection.close(True)
+            self._identity = os.stat(path)
         self._writer, self._reader, self._watcher = (Channel(path, open) for _ in range(3))
 
     # --- the host's side ---------------------------------------------------------------------------------------------
 
     def register_host(self, now: int, random_bits: int) -> Host:
         if self._lock.held:
+            self._demand_own_files()
             if self._writer.in_doubt:
                 self._settle()
             return self._register(now, random_bits)
@@ -98,6 +101,8 @@ class SqliteStore:
             raise
 
     def end_host(self, host_id: str) -> int:
+        if self._lock.held:
+            self._demand_own_files()
         if self._writer.in_doubt:
             self._settle()
         with self._writer.transaction() as connection:
@@ -106,6 +111,7 @@ class SqliteStore:
     def commit(self, commit: Commit) -> None:
         with self._writer.transaction() as connection:
             lane.apply(connection, self._hub, commit)
+        self._demand_own_files()
 
     def sweep(self, host_id: str, limit: int) -> bool:
         with self._writer.transaction() as connection:
@@ -172,6 +178,8 @@ class SqliteStore:
     def poll(self) -> bool:
         """Every write of a client takes a key of one counter, and nothing else does. To read one row costs no more than
         to ask SQLite for `data_version`, which our own commits would change too."""
+        if self._lock.held:
+            self._demand_own_files()
         with self._watcher.use() as connection:
             key = reads.client_key(connection, self._hub)
             before, self._polled_key = self._polled_key, key
@@ -181,6 +189,21 @@ class SqliteStore:
         for channel in (self._watcher, self._reader, self._writer):
             channel.close()
         self._lock.release()
+
+    def _demand_own_files(self) -> None:
+        """What is written to a file that was deleted is gone with the process, and a lock on one holds nobody back."""
+        try:
+            same = os.path.samestat(self._identity, os.stat(self._path))
+        except OSError:
+            same = False
+        if not same:
+            raise StoreUnavailable(
+                f"{self._path} was deleted or replaced while this process serves it; put it back, or start again"
+            )
+        if not self._lock.intact:
+            raise StoreUnavailable(
+                f"{self._lock.path} was deleted or replaced, so that another process may serve the store; start again"
+            )
 
     # --- the lane's ends ---------------------------------------------------------------------------------------------
 
