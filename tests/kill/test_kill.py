@@ -37,7 +37,14 @@ LONGEST_LIFE = 2.0
 """After that, in starts: on a slow machine all takes its time."""
 MOMENT_SECONDS = 0.2
 LAST_LIFE_SECONDS = 120.0
-NEVER_LOGGED = ("internal error", "the lane of host", "is parked", "the store does not answer", "CRITICAL", "has failed")
+NEVER_LOGGED = (
+    "internal error",
+    "the lane of host",
+    "is parked",
+    "the store does not answer",
+    "CRITICAL",
+    "has failed",
+)
 """In the log of a host: a kill is no reason for any of these."""
 
 
