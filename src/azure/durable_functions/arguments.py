@@ -23,6 +23,11 @@ def require_text_or_none(method: str, parameter: str, value: object, hint: str =
         require_text(method, parameter, value, hint)
 
 
+def exact(text: str) -> str:
+    """`text` itself, or a plain copy of what is of a subclass (a str enum, markup), which the history cannot hold."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def require_moment_or_none(method: str, parameter: str, value: object) -> None:
     if value is not None and not isinstance(value, datetime):
         raise TypeError(f"{method}: {parameter} must be a datetime, not {kind_of(value)}")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from azure.durable_functions import absent
-from azure.durable_functions.arguments import kind_of, require_text, require_text_or_none
+from azure.durable_functions.arguments import exact, kind_of, require_text, require_text_or_none
 from azure.durable_functions.retry import RetryOptions
 from azure.durable_functions.serialization import df_dumps_of, df_loads, return_type, strict_typing
 from azure.durable_functions.tasks import (
@@ -26,7 +26,7 @@ from azure.durable_functions.triggers import ACTIVITY_TRIGGER, ORCHESTRATION_TRI
 from azure.functions.decorators.function_app import FunctionBuilder
 
 from perdure.core.errors import InvalidRequest
-from perdure.core.ids import check_instance_id, check_name
+from perdure.core.ids import check_instance_id, check_name, check_text
 
 FunctionName = Union[str, Callable[..., Any], FunctionBuilder]
 """A name, or the function as its decorator left it."""
@@ -278,6 +278,7 @@ class DurableOrchestrationContext:
         if not isinstance(name, str):
             expected_type = expected_type or _declared_result(name)
             name = _resolve(name, method, ACTIVITY_TRIGGER)
+        name = exact(name)
         _check(name)
         return ActivityTask(name, df_dumps_of(f"{method}: the input of '{name}'", input_), expected_type)
 
@@ -293,10 +294,15 @@ class DurableOrchestrationContext:
         if not isinstance(name, str):
             expected_type = expected_type or _declared_result(name)
             name = _resolve(name, method, ORCHESTRATION_TRIGGER)
+        name = exact(name)
         _check(name)
         require_text_or_none(method, "instance_id", instance_id)
         require_text_or_none(method, "version", version)
+        if version is not None:
+            version = exact(version)
+            _check_text(version, f"{method}: version")
         if instance_id:
+            instance_id = exact(instance_id)
             if instance_id in (self._instance_id, self._parent_instance_id):
                 raise ValueError(
                     "The instance ID of a sub-orchestration must be different than the instance ID of a parent "
@@ -391,3 +397,10 @@ def _in_range(fire_at: int) -> int:
     if not _FIRST_MOMENT <= fire_at <= _LAST_MOMENT:
         raise ValueError("create_timer: the time is outside of what a datetime can hold (the years 1 to 9999)")
     return fire_at
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        check_text(text, what)
+    except InvalidRequest as error:
+        raise ValueError(str(error)) from None

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
-from perdure.core.errors import InstanceNotFound
+from perdure.core.errors import InstanceNotFound, InvalidRequest
 from perdure.core.events import EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated, TurnRecord
 from perdure.core.protocols import InstanceQuery, Reply, StartRequest
 from perdure.core.runtime import Runtime
@@ -68,24 +68,31 @@ class LocalHub:
         return self._name
 
     async def start(self, request: StartRequest) -> str:
+        request = StartRequest(
+            name=_exact(request.name),
+            instance_id=_exact_or_none(request.instance_id),
+            input=_exact_or_none(request.input),
+            version=_exact_or_none(request.version),
+            request_id=_exact_or_none(request.request_id),
+        )
         return await self._ask(lambda reply: self._engine.doors.start(request, reply))
 
     async def raise_event(
         self, instance_id: str, name: str, input: str | None, source: Literal["", "client"] = ""
     ) -> None:
-        event = EventRaised(name=name, input=input, source=source)
+        event = EventRaised(name=_exact(name), input=_exact_or_none(input), source=source)
         await self._ask(lambda reply: self._engine.doors.raise_event(instance_id, event, reply))
 
     async def terminate(self, instance_id: str, reason: str | None) -> None:
-        event = ExecutionTerminated(reason=reason)
+        event = ExecutionTerminated(reason=_exact_or_none(reason))
         await self._ask(lambda reply: self._engine.doors.control(instance_id, event, reply))
 
     async def suspend(self, instance_id: str, reason: str | None) -> None:
-        event = ExecutionSuspended(reason=reason)
+        event = ExecutionSuspended(reason=_exact_or_none(reason))
         await self._ask(lambda reply: self._engine.doors.control(instance_id, event, reply))
 
     async def resume(self, instance_id: str, reason: str | None) -> None:
-        event = ExecutionResumed(reason=reason)
+        event = ExecutionResumed(reason=_exact_or_none(reason))
         await self._ask(lambda reply: self._engine.doors.control(instance_id, event, reply))
 
     async def purge(self, instance_id: str) -> None:
@@ -140,3 +147,16 @@ class LocalHub:
         future, reply = self._slot()
         self._reader.submit(read, reply)
         return await future
+
+
+def _exact(text: str) -> str:
+    """A plain str: what is of a subclass (a str enum, markup) cannot be stored. Raises InvalidRequest."""
+    if type(text) is str:
+        return text
+    if isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return str.__str__(text)
+    raise InvalidRequest(f"A text is needed here, not {type(text).__name__}.")
+
+
+def _exact_or_none(text: str | None) -> str | None:
+    return None if text is None else _exact(text)

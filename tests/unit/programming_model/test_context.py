@@ -9,9 +9,17 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 import pytest
+from azure.durable_functions.replay import OrchestrationSession
 from orchestration_driver import START, Driven
 
-from perdure.core.events import SubOrchestrationInstanceCreated, TaskScheduled
+from perdure.core.codec import decode_records, encode_record, join_records
+from perdure.core.events import (
+    ExecutionCompleted,
+    ExecutionStarted,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+    TurnRecord,
+)
 
 Drive = Callable[..., Driven]
 
@@ -298,3 +306,34 @@ def test_a_retry_needs_a_pause() -> None:
 def test_a_retry_needs_numbers(pause: Any, attempts: Any, text: str) -> None:
     with pytest.raises(TypeError, match=f"^{text}$"):
         df.RetryOptions(pause, attempts)
+
+
+class Marked(str):
+    """What a markup library makes of a text."""
+
+
+def test_a_text_of_a_subclass_is_taken_as_a_plain_text() -> None:
+    def orchestrator(context: df.DurableOrchestrationContext) -> Any:
+        yield context.task_all(
+            [
+                context.call_activity(Marked("double"), 1),
+                context.call_sub_orchestrator(Marked("child"), 1, Marked("own"), Marked("2.0")),
+            ]
+        )
+
+    session = OrchestrationSession("it", orchestrator, "instance")
+    started = ExecutionStarted(name="it", instance_id="instance", execution_id="e" * 32)
+    decided = session.advance(0, [started]).decided
+    assert decode_records(join_records([encode_record(TurnRecord(at=0, decided=decided))]))[0].decided == decided
+
+
+@pytest.mark.parametrize("far", [timedelta.min, timedelta.max])
+def test_a_timer_beyond_all_dates_is_refused_at_the_call(far: timedelta) -> None:
+    def orchestrator(context: df.DurableOrchestrationContext) -> Any:
+        yield context.create_timer(far)
+
+    session = OrchestrationSession("it", orchestrator, "instance")
+    started = ExecutionStarted(name="it", instance_id="instance", execution_id="e" * 32)
+    end = session.advance(0, [started]).decided[-1]
+    assert isinstance(end, ExecutionCompleted) and end.failure is not None
+    assert "the years 1 to 9999" in (end.failure.message or "")
