@@ -10,8 +10,12 @@ import pytest
 from msgspec.structs import replace
 from virtual_hub import SETTINGS, VirtualHub, raising, serve, starting
 
+from perdure.core.errors import StoreUnavailable
 from perdure.core.events import EventRaised, TimerFired
-from perdure.store.memory import MemoryDatabase
+from perdure.core.protocols import StartRequest
+from perdure.store.memory import MemoryDatabase, MemoryStore
+from perdure.testing.faults import FaultRates
+from perdure.testing.simulation import World
 
 APP_ACTIVITIES = {"double": lambda value: 2 * value}
 
@@ -380,3 +384,51 @@ def test_a_suspended_instance_whose_function_is_back_stays_suspended() -> None:
         hub.raise_event("it", "go", 2)
         hub.run_to_end("it")
         assert hub.output("it") == [1, 2]
+
+
+# --- a store that is away for long -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [FaultRates(commit_fails=1.0), FaultRates(commit_fails=1.0, end_host_fails=1.0)],
+    ids=["a disk that is full", "a store that does not answer"],
+)
+def test_a_caller_is_told_when_the_store_stays_away_and_the_host_goes_on_when_it_is_back(rates: FaultRates) -> None:
+    app = serve({"chain": chain, "waits": waits}, APP_ACTIVITIES)
+    database = MemoryDatabase()
+    world = World(1, lambda: MemoryStore(database, "hub"), app.orchestrators, app.activities)
+    answers: list[Any] = []
+
+    def start(instance_id: str) -> None:
+        request = StartRequest(name="chain", instance_id=instance_id, input="3")
+        world.process.runtime.post(world.engine.doors.start, request, answers.append)
+
+    assert world.run_until(lambda: world.process.running)
+    world.strike_with(rates)
+    start("lost")
+    assert world.run_until(lambda: bool(answers))
+    assert isinstance(answers[0], StoreUnavailable)
+    assert world.machine.seconds() < 60
+    world.calm()
+    start("found")
+    assert world.run_until(lambda: world.ended("found"))
+    assert answers[1] == "found"
+    assert world.row("lost") is None
+
+
+def test_a_short_fault_is_not_told_to_anybody() -> None:
+    app = serve({"chain": chain, "waits": waits}, APP_ACTIVITIES)
+    database = MemoryDatabase()
+    world = World(2, lambda: MemoryStore(database, "hub"), app.orchestrators, app.activities)
+    answers: list[Any] = []
+    assert world.run_until(lambda: world.process.running)
+    world.strike_with(FaultRates(commit_fails=1.0, end_host_fails=1.0))
+    request = StartRequest(name="chain", instance_id="it", input="3")
+    world.process.runtime.post(world.engine.doors.start, request, answers.append)
+    until = world.machine.now() + 2_000_000
+    assert world.run_until(lambda: world.machine.now() >= until)
+    assert not answers
+    world.calm()
+    assert world.run_until(lambda: world.ended("it"))
+    assert answers == ["it"]

@@ -42,7 +42,9 @@ class Commits:
         self.suspicious: set[str] = set()
         """Ids made here that turned out to be taken; they are looked up like ids that users chose."""
         self._faults = 0
-        self._down_since = 0.0
+        self._down_since: float | None = None
+        """When the first of the faults came, since which nothing was committed and no lane lasted."""
+        self._up_since: float | None = None
         self._ordinal = 0
         self._seal_later: Cancellable | None = None
         self._sweeping = False
@@ -82,6 +84,7 @@ class Commits:
         for key, reason in list(self._engine.members.park_on_load.items()):
             self._engine.members.park_key(key, reason)
         recovery = self._engine.recovery
+        self._up_since = self._engine.runtime.monotonic()
         self._engine.doors.let_in()
         if recovery is not None and recovery is self._engine.recovery:  # a request may have ended the lane
             self._engine.poller.begin(recovery)
@@ -92,9 +95,15 @@ class Commits:
         lane, self.lane = self.lane, None
         if lane is None:
             return
-        self._down_since = self._engine.runtime.monotonic()
         log.warning("the lane of host %s has ended: %s: %s", lane.host.id, type(error).__name__, error)
         self._learn(lane, error)
+        up_since, self._up_since = self._up_since, None
+        if (
+            up_since is not None
+            and self._engine.runtime.monotonic() - up_since > self._engine.settings.patience_seconds
+        ):
+            self._down_since = None
+        self._lose_patience(error)
         self._engine.recovery = None
         self._engine.doors.shut()
         self._engine.loader.reset()
@@ -189,14 +198,21 @@ class Commits:
     def _pause_then(self, call: Callable[[], object], error: BaseException | None) -> None:
         if error is not None:
             log.warning("the store does not answer: %s: %s", type(error).__name__, error)
-            if self._engine.runtime.monotonic() - self._down_since > self._engine.settings.patience_seconds:
-                self._engine.doors.give_up(error)
+            self._lose_patience(error)
         pause = 0.0
         if self._faults:
             settings = self._engine.settings
             pause = min(settings.retry_seconds * 2 ** min(self._faults, 16), settings.retry_limit_seconds)
         self._faults += 1
         self._engine.runtime.later(pause, call)
+
+    def _lose_patience(self, error: BaseException) -> None:
+        """Whoever waits is told, once nothing could be committed for long."""
+        now = self._engine.runtime.monotonic()
+        if self._down_since is None:
+            self._down_since = now
+        elif now - self._down_since > self._engine.settings.patience_seconds:
+            self._engine.doors.give_up(error)
 
     # --- commits -----------------------------------------------------------------------------------------------------
 
@@ -233,6 +249,7 @@ class Commits:
             self.end_lane(result)
             return
         self._faults = 0
+        self._down_since = None
         if self.turn_limit < self._engine.settings.turns_in_batch:
             self.turn_limit = min(self.turn_limit * 2, self._engine.settings.turns_in_batch)
         self._settle(lane, lane.landed())

@@ -50,7 +50,7 @@ class FaultyStore:
         refuse: Callable[[Commit], str | None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._rates = rates
+        self.rates = rates
         self._random = random
         self._die = die
         self._refuse = refuse
@@ -58,7 +58,7 @@ class FaultyStore:
         self.commits: list[Commit] = []
 
     def _strikes(self, name: str) -> bool:
-        rate: float = getattr(self._rates, name)
+        rate: float = getattr(self.rates, name)
         if rate and self._random.random() < rate:
             self.counts[name] = self.counts.get(name, 0) + 1
             return True

@@ -93,10 +93,13 @@ class World:
 
     def calm(self) -> None:
         """No more faults from here on."""
+        self.strike_with(FaultRates())
+
+    def strike_with(self, rates: FaultRates) -> None:
+        """Faults of these rates from here on, in this process and the next ones."""
         self._count(self.process)
         self.process.store.counts = {}
-        self.rates = FaultRates()
-        self.process.store._rates = self.rates  # pyright: ignore[reportPrivateUsage]
+        self.rates = self.process.store.rates = rates
 
     def _count(self, process: Process) -> None:
         for name, count in process.store.counts.items():
