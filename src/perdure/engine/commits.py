@@ -97,13 +97,8 @@ class Commits:
             return
         log.warning("the lane of host %s has ended: %s: %s", lane.host.id, type(error).__name__, error)
         self._learn(lane, error)
-        up_since, self._up_since = self._up_since, None
-        if (
-            up_since is not None
-            and self._engine.runtime.monotonic() - up_since > self._engine.settings.patience_seconds
-        ):
-            self._down_since = None
         self._lose_patience(error)
+        self._up_since = None
         self._engine.recovery = None
         self._engine.doors.shut()
         self._engine.loader.reset()
@@ -208,10 +203,11 @@ class Commits:
 
     def _lose_patience(self, error: BaseException) -> None:
         """Whoever waits is told, once nothing could be committed for long."""
-        now = self._engine.runtime.monotonic()
-        if self._down_since is None:
+        now, patience = self._engine.runtime.monotonic(), self._engine.settings.patience_seconds
+        lasted = self._up_since is not None and now - self._up_since > patience
+        if self._down_since is None or lasted:
             self._down_since = now
-        elif now - self._down_since > self._engine.settings.patience_seconds:
+        elif now - self._down_since > patience:
             self._engine.doors.give_up(error)
 
     # --- commits -----------------------------------------------------------------------------------------------------
