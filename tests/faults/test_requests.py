@@ -11,7 +11,7 @@ from virtual_hub import SETTINGS, SILENT, Strike, VirtualHub, raising, serve, st
 
 from perdure.core.errors import HostStopping, InstanceExists, InstanceNotFound, Overloaded, UnknownFunction, WrongStatus
 from perdure.core.events import EventRaised, ExecutionResumed, SubOrchestrationInstanceCompleted, TaskCompleted
-from perdure.core.protocols import StartRequest
+from perdure.core.protocols import Reply, StartRequest
 from perdure.engine import Engine
 from perdure.engine.members import Members
 from perdure.engine.outside import submit_message, submit_start
@@ -353,3 +353,24 @@ def test_an_internal_error_in_a_request_is_its_answer_and_hurts_nobody_else(monk
             hub.rest()
             answers.clear()
         assert sorted(row.id for row in hub.rows()) == sorted(names[::2])
+
+
+# --- several requests for one instance that has left memory ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_purges_and_a_start_of_one_id_at_once_are_all_answered_and_the_host_goes_on(seed: int) -> None:
+    def purge(engine: Engine, reply: Reply) -> None:
+        engine.doors.purge("it", reply)
+
+    app = serve({"quick": lambda context: 1})
+    with VirtualHub(app, seed=seed) as hub:
+        hub.ask(starting("quick", "it"))
+        hub.run_to_end("it")
+        answers = [hub.send(purge), hub.send(purge), hub.send(starting("quick", "it"))]
+        hub.wait_for(*answers)
+        *purges, started = (answer[0] for answer in answers)
+        assert all(answer is None or isinstance(answer, (InstanceNotFound, WrongStatus)) for answer in purges)
+        assert started == "it"
+        hub.ask(starting("quick", "other"))
+        hub.run_to_end("other")
