@@ -24,6 +24,7 @@ from msgspec import UNSET, Struct
 
 from perdure.core.codec import encode_record, encode_text
 from perdure.core.events import (
+    TASK_ANSWERS,
     ContinueAsNew,
     Control,
     Decided,
@@ -40,8 +41,6 @@ from perdure.core.events import (
     SubOrchestrationInstanceCreated,
     SubOrchestrationInstanceFailed,
     TaskAnswer,
-    TaskCompleted,
-    TaskFailed,
     TaskScheduled,
     TimerCanceled,
     TimerCreated,
@@ -52,15 +51,7 @@ from perdure.core.failures import own_failure
 from perdure.core.protocols import Session, Step
 from perdure.core.state import InstanceRow, InstanceState, answered_task, close_task, open_task, to_row
 
-_TASK_ANSWER_TYPES: frozenset[type] = frozenset(
-    {
-        TaskCompleted,
-        TaskFailed,
-        SubOrchestrationInstanceCompleted,
-        SubOrchestrationInstanceFailed,
-        TimerFired,
-    }
-)
+_TASK_ANSWER_TYPES: frozenset[type] = frozenset(TASK_ANSWERS)
 
 
 class Addressed(Struct, frozen=True, gc=False):
