@@ -127,10 +127,13 @@ class Agreement(RuleBasedStateMachine):
             TimerRow(NOW + n % 3, n, execution, task_id) for n in some() for execution in some(1) for task_id in some(2)
         }
         timers_new = [row for row in timers if choice.random() < 0.6]
+        changed = [self.updated(choice, key) for key in existing if key not in purged]
+        advanced = [row for row in changed if choice.random() < 0.5]
         return {
             "purged": purged,
             "created": [self.instance(choice, key) for key in missing if key not in existing],
-            "updated": [self.updated(choice, key) for key in existing if key not in purged],
+            "updated": [row for row in changed if row not in advanced],
+            "advanced": advanced,
             "history": [history(n, 1 + self.fresh() - rarely(0, 1), b"x") for n in some()],
             "inbox_done": messages + rarely([], [KEYS[0] + 99]),
             "inbox_new": [

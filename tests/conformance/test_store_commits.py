@@ -12,7 +12,10 @@ from store_rows import NOW, Lane, history, instance, message, snapshot, timer
 
 from perdure.core.errors import LaneLost, RefusedData, ShortCount
 from perdure.core.protocols import InstanceQuery
+from perdure.core.state import PROGRESS
 from perdure.store.api import Commit, Store, TimerRow
+
+FIXED = ["key", "partition", "id", "kind"]
 
 
 def test_what_a_commit_writes_is_read_back(lane: Lane, store: Store) -> None:
@@ -67,12 +70,72 @@ def test_an_update_writes_all_that_may_change(lane: Lane, store: Store) -> None:
         parent_task=12,
         parent_id="13",
         parent_name="14",
+        input_payload=15,
+        output_payload=16,
+        status_payload=17,
     )
+    assert [name for name in before.__struct_fields__ if getattr(before, name) == getattr(after, name)] == FIXED
     lane.commit(updated=[after])
     assert store.instance(before.key) == after
     assert type(store.instance(before.key).ready) is bool
     lane.commit(updated=[before])
     assert store.instance(before.key) == before
+
+
+def test_a_row_that_is_advanced_changes_in_its_progress_alone(lane: Lane, store: Store) -> None:
+    before, other = instance(lane.first + 1), instance(lane.first + 2)
+    lane.commit(created=[before, other])
+    progress: dict[str, Any] = {
+        "status": "Failed",
+        "updated_at": 2,
+        "completed_at": 3,
+        "sequence": 7,
+        "ready": True,
+        "open_activities": 8,
+        "parked": "parked",
+        "output": "output",
+        "failure": "failure",
+        "custom_status": "status",
+        "output_payload": 16,
+        "status_payload": 17,
+    }
+    assert tuple(progress) == PROGRESS
+    rest: dict[str, Any] = {
+        "partition": 1 << 70,
+        "id": "\ud800",
+        "kind": "entity",
+        "name": other.name + "!",
+        "version": "2",
+        "created_at": 1,
+        "execution": lane.first + 4,
+        "execution_id": "5",
+        "generation": 6,
+        "request_id": "9",
+        "input": "input",
+        "parent_key": 10,
+        "parent_execution": 11,
+        "parent_task": 12,
+        "parent_id": "13",
+        "parent_name": "14",
+        "input_payload": 15,
+    }
+    assert {"key", *progress, *rest} == set(before.__struct_fields__)
+    lane.commit(advanced=[replace(before, **progress, **rest)])
+    assert store.instance(before.key) == replace(before, **progress)
+    assert store.find([before.id]) == {before.id: replace(before, **progress)}
+    assert type(store.instance(before.key).ready) is bool
+    assert store.instance(other.key) == other
+    lane.commit(advanced=[before])
+    assert store.instance(before.key) == before
+
+
+def test_one_commit_creates_updates_advances_and_purges(lane: Lane, store: Store) -> None:
+    a, b, c, d = (instance(lane.first + n) for n in range(1, 5))
+    lane.commit(created=[a, b, c])
+    after_b = replace(b, name="other", status="Completed")
+    after_c = replace(c, status="Completed", output='"done"')
+    lane.commit(purged=[a.key], created=[d], updated=[after_b], advanced=[after_c])
+    assert store.query(InstanceQuery()) == [after_b, after_c, d]
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 4])
@@ -104,6 +167,20 @@ FAULTS = {
     "a purged instance is missing": (ShortCount, lambda first: {"purged": [first + 1, first + 99]}),
     "an instance is purged twice": (ShortCount, lambda first: {"purged": [first + 1, first + 1]}),
     "an updated instance is missing": (ShortCount, lambda first: {"updated": [instance(first + 99)]}),
+    "an advanced instance is missing": (ShortCount, lambda first: {"advanced": [instance(first + 99)]}),
+    "an instance is advanced twice": (ShortCount, lambda first: {"advanced": [instance(first + 1)] * 2}),
+    "a purged instance is advanced": (
+        ShortCount,
+        lambda first: {"purged": [first + 1], "advanced": [instance(first + 1)]},
+    ),
+    "the progress of an advanced instance is no text": (
+        RefusedData,
+        lambda first: {"advanced": [instance(first + 1, output="\ud800")]},
+    ),
+    "the progress of an advanced instance is too large": (
+        RefusedData,
+        lambda first: {"advanced": [instance(first + 1, sequence=2**63)]},
+    ),
     "a message is missing": (ShortCount, lambda first: {"inbox_done": [first + 10, first + 99]}),
     "a message is taken twice": (ShortCount, lambda first: {"inbox_done": [first + 10, first + 10]}),
     "a history row is there already": (RefusedData, lambda first: {"history": [history(first + 1, 0)]}),
@@ -111,7 +188,7 @@ FAULTS = {
     "a message id is there already": (RefusedData, lambda first: {"inbox_new": [message(first + 10, first + 1)]}),
     "a timer is there already": (RefusedData, lambda first: {"timers_new": [timer(NOW, first + 1)]}),
     "an instance key is there already": (RefusedData, lambda first: {"created": [instance(first + 1, "new id")]}),
-    "a text is no text": (RefusedData, lambda first: {"created": [instance(first + 4, input="\ud800")]}),
+    "a text is no text": (RefusedData, lambda first: {"created": [instance(first + 5, input="\ud800")]}),
     "an integer is too large": (RefusedData, lambda first: {"timers_new": [timer(2**63, first + 1)]}),
 }
 
@@ -122,7 +199,7 @@ def test_a_commit_with_one_fault_writes_nothing_and_leaves_the_lane_as_it_was(
 ) -> None:
     first = lane.first
     lane.commit(
-        created=[instance(first + 1), instance(first + 2)],
+        created=[instance(first + 1), instance(first + 2), instance(first + 4)],
         history=[history(first + 1)],
         inbox_new=[message(first + 10, first + 1), message(first + 11, first + 2)],
         timers_new=[timer(NOW, first + 1), timer(NOW, first + 2)],
@@ -132,6 +209,7 @@ def test_a_commit_with_one_fault_writes_nothing_and_leaves_the_lane_as_it_was(
     parts: dict[str, Any] = {
         "created": [instance(first + 3)],
         "updated": [instance(first + 2, status="Completed")],
+        "advanced": [instance(first + 4, status="Completed")],
         "history": [history(first + 3)],
         "inbox_new": [message(first + 12, first + 2)],
         "inbox_done": [first + 11],
@@ -160,7 +238,8 @@ def test_commits_of_any_size_are_written_whole_and_in_order(lane: Lane, store: S
     )
     assert [mail.id for mail in store.inbox(0, count + 1)] == list(reversed(keys))
     lane.commit(
-        updated=[instance(key, status="Completed") for key in keys],
+        updated=[instance(key, status="Completed") for key in keys[::2]],
+        advanced=[instance(key, status="Completed") for key in keys[1::2]],
         inbox_done=keys[1:],
         timers_done=[timer(NOW, key) for key in keys[1:]],
         purged=[target.key],
@@ -217,7 +296,12 @@ def test_keys_of_another_hub_are_nobodys(lane: Lane, store: Store, database: Dat
     other.submit_message(message(0, row.key))
     (mail,) = other.inbox(0, 10)
     before = snapshot(other, [row.key])
-    for parts in ({"updated": [replace(row, status="Failed")]}, {"purged": [row.key]}, {"inbox_done": [mail.id]}):
+    for parts in (
+        {"updated": [replace(row, status="Failed")]},
+        {"advanced": [replace(row, status="Failed")]},
+        {"purged": [row.key]},
+        {"inbox_done": [mail.id]},
+    ):
         with pytest.raises(ShortCount):
             lane.commit(**parts)
     lane.commit(retired=[lane.first + 1])

@@ -37,6 +37,8 @@ def test_texts_come_back_as_they_were(lane: Lane, store: Store, name: str) -> No
     assert store.find([row.id]) == {row.id: row}
     lane.commit(updated=[row])
     assert store.instance(row.key) == row
+    lane.commit(advanced=[row])
+    assert store.instance(row.key) == row
 
 
 def test_bytes_come_back_as_they_were(lane: Lane, store: Store) -> None:

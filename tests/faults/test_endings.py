@@ -93,7 +93,7 @@ def crash_with_an_event_behind_the_end(how: str, seed: int) -> int:
 
     def strike(_: int, commit: Commit) -> Strike:
         tables: Any = database.hubs["hub"]
-        over = any(row.status in ("Completed", "Failed") for row in commit.updated)
+        over = any(row.status in ("Completed", "Failed") for row in commit.advanced)
         return "dies after" if over and tables.inbox else ""
 
     settings = replace(SETTINGS, turns_in_batch=1, seal_seconds=0.0)

@@ -19,7 +19,7 @@ def refuse_poison(commit: Commit) -> str | None:
 
 
 def commit_texts(commit: Commit) -> list[Any]:
-    rows = [[row.input, row.output, row.custom_status] for row in [*commit.created, *commit.updated]]
+    rows = [[row.input, row.output, row.custom_status] for row in [*commit.created, *commit.updated, *commit.advanced]]
     return [rows, [row.body.decode() for row in commit.history], [row.body.decode() for row in commit.inbox_new]]
 
 

@@ -240,7 +240,7 @@ def test_answers_that_fill_more_than_a_page_of_the_inbox_are_all_met_before_anyt
     statuses: list[str] = []
 
     def strike(_: int, commit: Any) -> Any:
-        statuses.extend(row.status for row in commit.updated)
+        statuses.extend(row.status for row in commit.advanced)
         return "dies after" if statuses[-2:] == ["Suspended", "Running"] else ""
 
     with VirtualHub(serve({"fan": fan}, {"note": note}), strike=strike) as hub:

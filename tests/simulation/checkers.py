@@ -128,7 +128,7 @@ def each_execution_ends_once(schedule: Schedule) -> None:
     ended: Counter[tuple[int, int]] = Counter()
     last: dict[int, tuple[int, str]] = {}
     for commit in schedule.watch.commits:
-        for row in [*commit.created, *commit.updated]:
+        for row in [*commit.created, *commit.updated, *commit.advanced]:
             before = last.get(row.key)
             if row.status in ENDED and (before is None or before != (row.execution, row.status)):
                 ended[row.key, row.execution] += 1

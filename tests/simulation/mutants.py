@@ -107,7 +107,7 @@ def answers_of_dead_executions_count(patch: Patch) -> None:
     run = turns.run
 
     def mutant(state: Any, session: Any, given: Sequence[Addressed], **rest: Any) -> Checkpoint:
-        return run(state, session, [Addressed(0, addressed.event) for addressed in given], **rest)
+        return run(state, session, [Mail(0, 0, 0, addressed.event) for addressed in given], **rest)
 
     patch.setattr(turns, "run", mutant)
 
@@ -137,7 +137,7 @@ def messages_are_stored_in_reverse(patch: Patch) -> None:
 
 def messages_not_taken_come_back_in_reverse(patch: Patch) -> None:
     """What a turn left over, as its execution ended on the way, is put back the wrong way round."""
-    patch.setattr(Instance, "put_back", lambda self, mails: self.mailbox.extendleft(mails))
+    patch.setattr(Instance, "put_back", lambda self, mails: self.mailbox.__setitem__(slice(0, 0), mails[::-1]))
 
 
 def request_ids_are_ignored(patch: Patch) -> None:

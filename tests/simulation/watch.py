@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import astuple
 
 from perdure.core.codec import decode_records
 from perdure.core.events import SubOrchestrationInstanceCreated, TaskScheduled, TimerCreated, TimerFired
@@ -37,7 +40,7 @@ class Watch:
     def __init__(self, open_store: Callable[[], Store]) -> None:
         self._open_store = open_store
         self.commits = Landed(self._landed)
-        self._versions: dict[int, dict[InstanceRow, int]] = {}
+        self._versions: dict[int, dict[tuple[Any, ...], int]] = {}
         self._shown: dict[int, InstanceRow] = {}
         self._process: Process | None = None
         self._broken: str | None = None
@@ -45,12 +48,12 @@ class Watch:
     def published(self, row: InstanceRow) -> None:
         """`row` is in the store."""
         versions = self._versions.setdefault(row.key, {})
-        versions[row] = len(versions)
+        versions[astuple(row)] = len(versions)
 
     def _landed(self, commit: Commit) -> None:
         for row in commit.created:
             self.published(row)
-        for row in commit.updated:
+        for row in [*commit.updated, *commit.advanced]:
             self.published(row)
         for history in commit.history:
             if b'"TimerFired"' in history.body:
@@ -78,9 +81,10 @@ class Watch:
             if row is None or row is before:
                 continue
             versions = self._versions.get(instance.key, {})
-            if row not in versions:
+            version = astuple(row)
+            if version not in versions:
                 raise Broken(f"clients are shown {row}, which never landed")
-            if before is not None and versions[row] < versions[before]:
+            if before is not None and versions[version] < versions[astuple(before)]:
                 raise Broken(f"what clients are shown of {row.id} went back from {before} to {row}")
             self._shown[instance.key] = row
 
@@ -109,7 +113,7 @@ class Watch:
                 continue
             state = read_instance(store, row.key).state
             assert state is not None
-            if row.ready or state.open_activities:
+            if row.ready or state.row.open_activities:
                 raise Broken(f"nobody is at work, though {row.id} is due: {state}")
             if not state.open and kinds.get(row.id) not in WAIT_FOR_EVENTS:
                 raise Broken(f"nothing will ever wake {row.id}: {state}")

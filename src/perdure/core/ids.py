@@ -29,9 +29,9 @@ def first_key(ordinal: int) -> int:
     return ordinal << KEY_BITS
 
 
-def execution_id(prefix: int, key: int) -> str:
-    """32 hexadecimal digits from the host's random 64 bits and an execution key."""
-    return f"{prefix:016x}{key:016x}"
+def execution_id(prefix: str, key: int) -> str:
+    """32 hexadecimal digits: those of the host's random 64 bits and those of an execution key."""
+    return f"{prefix}{key:016x}"
 
 
 def child_id(execution_id: str, task_id: int) -> str:

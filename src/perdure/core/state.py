@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from perdure.core.codec import decode_failure, encode_failure
 from perdure.core.events import (
     CONTROLS,
     ContinueAsNew,
@@ -17,7 +17,6 @@ from perdure.core.events import (
     ExecutionStarted,
     ExecutionSuspended,
     ExecutionTerminated,
-    Failure,
     OpenTask,
     ParentLink,
     Received,
@@ -33,14 +32,16 @@ from perdure.core.events import (
     TimerFired,
     TurnRecord,
 )
-from perdure.core.ids import partition_of
 
 Status = Literal["Pending", "Running", "Suspended", "Completed", "Failed", "Terminated"]
 ENDED: frozenset[str] = frozenset({"Completed", "Failed", "Terminated"})
 
 
-class InstanceRow(Struct, frozen=True, gc=False):
-    """An instance as a store keeps it. Texts are user values or encoded structs; times are microseconds, UTC."""
+class InstanceRow(Struct, gc=False):
+    """An instance as a store keeps it. Texts are user values or encoded structs; times are microseconds, UTC.
+
+    Only the row that belongs to an `InstanceState` is ever changed; whatever is handed on is a copy of it.
+    """
 
     key: int
     partition: int
@@ -74,78 +75,83 @@ class InstanceRow(Struct, frozen=True, gc=False):
     parent_task: int | None
     parent_id: str | None
     parent_name: str | None
+    input_payload: int | None = None
+    """Id of the payload that has the input, when it is too large for the row; `input` is None then."""
+    output_payload: int | None = None
+    status_payload: int | None = None
+    """That of the custom status."""
+
+
+PROGRESS = (
+    "status",
+    "updated_at",
+    "completed_at",
+    "sequence",
+    "ready",
+    "open_activities",
+    "parked",
+    "output",
+    "failure",
+    "custom_status",
+    "output_payload",
+    "status_payload",
+)
+"""What may change of a row while its execution stays the same."""
 
 
 class InstanceState(Struct, gc=True):
     """The working state of an instance. A turn moves it on, in place; a fault of the lane drops it whole.
 
-    `open` has the tasks that were decided and not answered, by task id. `unrun` has the received events of trailing
-    deferred records, which the next turn applies first.
+    `row` is its own: others get a `snapshot`. `open` has the tasks that were decided and not answered, by task id.
+    `unrun` has the received events of trailing deferred records, which the next turn applies first.
     """
 
-    key: int
-    id: str
-    name: str
-    version: str | None
-    status: Status
-    created_at: int
-    updated_at: int
-    execution: int
-    execution_id: str
-    completed_at: int | None = None
-    generation: int = 0
-    sequence: int = 0
-    parked: str | None = None
-    request_id: str | None = None
-    input: str | None = None
-    output: str | None = None
-    failure: Failure | None = None
-    custom_status: str | None = None
+    row: InstanceRow
     parent: ParentLink | None = None
     last_now: int = 0
     open: dict[int, OpenTask] = {}
-    open_activities: int = 0
     unrun: list[Received] = []
 
     @property
     def ended(self) -> bool:
-        return self.status in ENDED
+        return self.row.status in ENDED
 
     @property
     def held(self) -> bool:
         """Only control messages reach it; whatever else comes stays in the inbox."""
-        return self.status == "Suspended" or self.parked is not None
+        return self.row.status == "Suspended" or self.row.parked is not None
+
+    def snapshot(self) -> InstanceRow:
+        """The row as it is at this moment."""
+        self.row.ready = bool(self.unrun)
+        return replace(self.row)
 
 
-_ANSWERED: dict[type, type] = {
+ANSWERED: dict[type, type] = {
     TaskCompleted: TaskScheduled,
     TaskFailed: TaskScheduled,
     SubOrchestrationInstanceCompleted: SubOrchestrationInstanceCreated,
     SubOrchestrationInstanceFailed: SubOrchestrationInstanceCreated,
     TimerFired: TimerCreated,
 }
-
-
-def answered_task(state: InstanceState, event: TaskAnswer) -> OpenTask | None:
-    """The open task that `event` answers; None if it answers none, so that it must be dropped."""
-    task = state.open.get(event.task_id)
-    return task if type(task) is _ANSWERED[type(event)] else None
+"""The kind of open task that each kind of answer is for."""
 
 
 def close_task(state: InstanceState, event: TaskAnswer) -> OpenTask | None:
-    """Take the open task that `event` answers out of `state`."""
-    task = answered_task(state, event)
-    if task is not None:
-        del state.open[event.task_id]
-        if type(task) is TaskScheduled:
-            state.open_activities -= 1
+    """Take the open task that `event` answers out of `state`; None if it answers none, so that it must be dropped."""
+    task = state.open.get(event.task_id)
+    if type(task) is not ANSWERED[type(event)]:
+        return None
+    del state.open[event.task_id]
+    if type(task) is TaskScheduled:
+        state.row.open_activities -= 1
     return task
 
 
 def open_task(state: InstanceState, task: OpenTask) -> None:
     state.open[task.task_id] = task
-    if isinstance(task, TaskScheduled):
-        state.open_activities += 1
+    if type(task) is TaskScheduled:
+        state.row.open_activities += 1
 
 
 def fold(state: InstanceState, records: Iterable[TurnRecord]) -> InstanceState:
@@ -177,7 +183,7 @@ def fold(state: InstanceState, records: Iterable[TurnRecord]) -> InstanceState:
                 case ExecutionCompleted():
                     if decision.status != "Failed":
                         state.open = {}
-                    state.open_activities = 0
+                    state.row.open_activities = 0
                 case ContinueAsNew():
                     pass
     return state
@@ -195,57 +201,4 @@ def from_row(row: InstanceRow) -> InstanceState:
             task_id=row.parent_task,
             name=row.parent_name or "",
         )
-    return InstanceState(
-        key=row.key,
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        status=row.status,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        execution=row.execution,
-        execution_id=row.execution_id,
-        completed_at=row.completed_at,
-        generation=row.generation,
-        sequence=row.sequence,
-        parked=row.parked,
-        request_id=row.request_id,
-        input=row.input,
-        output=row.output,
-        failure=decode_failure(row.failure) if row.failure is not None else None,
-        custom_status=row.custom_status,
-        parent=parent,
-    )
-
-
-def to_row(state: InstanceState) -> InstanceRow:
-    parent = state.parent
-    return InstanceRow(
-        key=state.key,
-        partition=partition_of(state.id),
-        id=state.id,
-        kind="orchestration",
-        name=state.name,
-        version=state.version,
-        status=state.status,
-        created_at=state.created_at,
-        updated_at=state.updated_at,
-        completed_at=state.completed_at,
-        execution=state.execution,
-        execution_id=state.execution_id,
-        generation=state.generation,
-        sequence=state.sequence,
-        ready=bool(state.unrun),
-        open_activities=state.open_activities,
-        parked=state.parked,
-        request_id=state.request_id,
-        input=state.input,
-        output=state.output,
-        failure=encode_failure(state.failure) if state.failure is not None else None,
-        custom_status=state.custom_status,
-        parent_key=parent.key if parent else None,
-        parent_execution=parent.execution if parent else None,
-        parent_task=parent.task_id if parent else None,
-        parent_id=parent.instance_id if parent else None,
-        parent_name=parent.name if parent else None,
-    )
+    return InstanceState(replace(row, open_activities=0), parent)

@@ -19,12 +19,12 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, cast
 
 from msgspec import UNSET, Struct
 
-from perdure.core.codec import encode_record, encode_text
+from perdure.core.codec import encode_failure, encode_record, encode_text
 from perdure.core.events import (
-    TASK_ANSWERS,
     ContinueAsNew,
     Control,
     Decided,
@@ -48,24 +48,41 @@ from perdure.core.events import (
     TurnRecord,
 )
 from perdure.core.failures import own_failure
+from perdure.core.ids import execution_id, partition_of
 from perdure.core.protocols import Session, Step
-from perdure.core.state import InstanceRow, InstanceState, answered_task, close_task, open_task, to_row
-
-_TASK_ANSWER_TYPES: frozenset[type] = frozenset(TASK_ANSWERS)
+from perdure.core.state import ANSWERED, InstanceRow, InstanceState, close_task, open_task
 
 
-class Addressed(Struct, frozen=True, gc=False):
+class Addressed(Protocol):
     """An event on its way to an instance. `execution` 0 meets whatever execution is current."""
 
-    execution: int
-    event: Received
+    @property
+    def execution(self) -> int: ...
+
+    @property
+    def event(self) -> Received: ...
 
 
 class Fresh(Struct, frozen=True, gc=False):
-    """Names for an execution that a turn may have to make."""
+    """Names for an execution that may have to be made. `prefix` has 16 hexadecimal digits."""
 
     key: int
-    id: str
+    prefix: str
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits."""
+        return execution_id(self.prefix, self.key)
+
+
+class Start(Struct, frozen=True, gc=False):
+    """What an execution is started with."""
+
+    name: str
+    version: str | None = None
+    input: str | None = None
+    parent: ParentLink | None = None
+    request_id: str | None = None
 
 
 class Checkpoint(Struct, gc=False):
@@ -93,100 +110,71 @@ class Checkpoint(Struct, gc=False):
 # --- starting --------------------------------------------------------------------------------------------------------
 
 
-def begin(
-    *,
-    key: int,
-    id: str,
-    execution: Fresh,
-    name: str,
-    version: str | None,
-    input: str | None,
-    parent: ParentLink | None,
-    request_id: str | None,
-    now: int,
-) -> tuple[InstanceState, Checkpoint]:
+def begin(start: Start, *, key: int, id: str, execution: Fresh, now: int) -> tuple[InstanceState, Checkpoint]:
     """A new instance, Pending, whose first turn is due."""
-    state = InstanceState(
-        key=key,
-        id=id,
-        name=name,
-        version=version,
-        status="Pending",
-        created_at=now,
-        updated_at=now,
-        execution=execution.key,
-        execution_id=execution.id,
-    )
-    return state, _open_execution(state, name, version, input, parent, request_id, now)
+    row = InstanceRow(
+        key, partition_of(id), id, "orchestration", start.name, start.version, "Pending", now, now, None, execution.key,
+        execution.id, 0, 0, False, 0, None, None, None, None, None, None, None, None, None, None, None,
+    )  # fmt: skip
+    state = InstanceState(row)
+    return state, _open_execution(state, start, now)
 
 
-def restart(
-    state: InstanceState,
-    *,
-    execution: Fresh,
-    name: str,
-    version: str | None,
-    input: str | None,
-    parent: ParentLink | None,
-    request_id: str | None,
-    now: int,
-) -> Checkpoint:
+def restart(state: InstanceState, start: Start, *, execution: Fresh, now: int) -> Checkpoint:
     """A first execution in the place of an ended one, under the same id."""
-    assert state.ended, f"instance {state.id!r} is {state.status}"
-    retired = state.execution
+    row = state.row
+    assert state.ended, f"instance {row.id!r} is {row.status}"
+    retired = row.execution
     gone = [task for task in state.open.values() if isinstance(task, TimerCreated)]
-    state.status = "Pending"
-    state.created_at = now
-    state.completed_at = None
-    state.execution = execution.key
-    state.execution_id = execution.id
-    state.generation = 0
-    state.parked = None
-    state.output = None
-    state.failure = None
-    state.custom_status = None
+    row.status = "Pending"
+    row.created_at = now
+    row.completed_at = None
+    row.execution = execution.key
+    row.execution_id = execution.id
+    row.generation = 0
+    row.parked = None
+    row.output = None
+    row.output_payload = None
+    row.failure = None
+    row.custom_status = None
+    row.status_payload = None
     state.last_now = 0
-    checkpoint = _open_execution(state, name, version, input, parent, request_id, now)
+    checkpoint = _open_execution(state, start, now)
     checkpoint.retired = retired
     checkpoint.timers_gone = gone
     return checkpoint
 
 
-def _open_execution(
-    state: InstanceState,
-    name: str,
-    version: str | None,
-    input: str | None,
-    parent: ParentLink | None,
-    request_id: str | None,
-    now: int,
-) -> Checkpoint:
-    state.name = name
-    state.version = version
-    state.input = input
-    state.parent = parent
-    state.request_id = request_id
-    started = ExecutionStarted(
-        name=name,
-        instance_id=state.id,
-        execution_id=state.execution_id,
-        input=input,
-        version=version,
-        parent=parent,
-        generation=state.generation,
-    )
+def _open_execution(state: InstanceState, start: Start, now: int) -> Checkpoint:
+    row = state.row
+    row.name = start.name
+    row.version = start.version
+    row.input = start.input
+    row.input_payload = None
+    row.request_id = start.request_id
+    state.parent = parent = start.parent
+    if parent is None:
+        row.parent_key = row.parent_execution = row.parent_task = row.parent_id = row.parent_name = None
+    else:
+        row.parent_key = parent.key
+        row.parent_execution = parent.execution
+        row.parent_task = parent.task_id
+        row.parent_id = parent.instance_id
+        row.parent_name = parent.name
+    started = ExecutionStarted(start.name, row.id, row.execution_id, start.input, start.version, parent, row.generation)
     return _defer(state, [started], now)
 
 
 def _defer(state: InstanceState, received: list[Received], now: int) -> Checkpoint:
     """Open the current execution with a record that no code has seen."""
-    record = encode_record(TurnRecord(at=now, received=received, deferred=True))
-    state.sequence = 1
+    record = encode_record(TurnRecord(now, received, deferred=True))
+    row = state.row
+    row.sequence = 1
+    row.open_activities = 0
+    row.updated_at = state.last_now = now
     state.open = {}
-    state.open_activities = 0
-    state.unrun = list(received)
-    state.updated_at = state.last_now = now
-    return Checkpoint(row=to_row(state), taken=0, execution=state.execution, first=0, record=record)
+    state.unrun = received
+    return Checkpoint(state.snapshot(), 0, row.execution, 0, record)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -198,45 +186,61 @@ def run(state: InstanceState, session: Session, given: Sequence[Addressed], *, n
     `given` is in order of arrival and has no control events. `fresh` names the next execution, should there be one.
     Raises NonDeterminismError with the state unchanged; what else the session raises leaves the state undefined.
     """
-    assert not state.ended and not state.held, f"instance {state.id!r} is {state.status}"
+    row, tasks, unrun = state.row, state.open, state.unrun
+    assert not state.ended and not state.held, f"instance {row.id!r} is {row.status}"
+    execution = row.execution
     accepted: list[Received] = []
-    places: list[int] = []
+    dropped: list[int] = []
     answered: set[int] = set()
-    now = max(now, state.last_now)
+    if now < state.last_now:
+        now = state.last_now
     for place, addressed in enumerate(given):
         event = addressed.event
-        if addressed.execution and addressed.execution != state.execution:
+        if addressed.execution and addressed.execution != execution:
+            dropped.append(place)
             continue
-        if type(event) in _TASK_ANSWER_TYPES:
-            if answered_task(state, event) is None or event.task_id in answered:  # type: ignore[arg-type, union-attr]
+        kind = ANSWERED.get(type(event))
+        if kind is not None:
+            task_id = cast("TaskAnswer", event).task_id
+            if type(tasks.get(task_id)) is not kind or task_id in answered:
+                dropped.append(place)
                 continue
-            answered.add(event.task_id)  # type: ignore[union-attr]
-            if type(event) is TimerFired:
-                now = max(now, event.fire_at)
+            answered.add(task_id)
+            if type(event) is TimerFired and event.fire_at > now:
+                now = event.fire_at
         accepted.append(event)
-        places.append(place)
-    unrun = state.unrun
     if not accepted and not unrun:
-        return Checkpoint(row=to_row(state), taken=len(given), execution=state.execution)
+        return Checkpoint(state.snapshot(), len(given), execution)
 
     step = session.advance(now, unrun + accepted if unrun else accepted)
 
     applied = max(step.consumed - len(unrun), 0)
-    taken = len(given) if applied == len(accepted) else places[applied]
-    received = accepted[:applied]
+    if applied == len(accepted):
+        taken, received = len(given), accepted
+    else:
+        taken, received = _place(applied, dropped), accepted[:applied]
     gone: list[TimerCreated] = []
     for event in received:
-        if type(event) in _TASK_ANSWER_TYPES:
-            task = close_task(state, event)  # type: ignore[arg-type]
+        if type(event) in ANSWERED:
+            task = close_task(state, cast("TaskAnswer", event))
             if type(task) is TimerCreated:
                 gone.append(task)
     left = [event for event in unrun[step.consumed :] if isinstance(event, EventRaised)]
     state.unrun = []
-    state.updated_at = now
-    state.status = "Running"
+    row.updated_at = now
+    row.status = "Running"
     if step.custom_status is not UNSET:
-        state.custom_status = step.custom_status
+        row.custom_status = step.custom_status
+        row.status_payload = None
     return _settle(state, received, step, left, gone, taken, now, fresh)
+
+
+def _place(accepted: int, dropped: list[int]) -> int:
+    """The place among the given events of the accepted one of this number; `dropped` are the places of the others."""
+    for place in dropped:
+        if place <= accepted:
+            accepted += 1
+    return accepted
 
 
 def _settle(
@@ -284,7 +288,7 @@ def _settle(
     else:
         _end(state, end, checkpoint, now)
         checkpoint.timers_gone = [timer for timer in checkpoint.timers_gone if timer.task_id not in timers]
-    checkpoint.row = to_row(state)
+    checkpoint.row = state.snapshot()
     return checkpoint
 
 
@@ -298,20 +302,16 @@ def _continue_as_new(
     now: int,
     fresh: Fresh,
 ) -> Checkpoint:
-    retired = state.execution
+    row = state.row
+    retired = row.execution
     gone.extend(_open_timers(state, but=timers))
-    state.generation += 1
-    state.execution = fresh.key
-    state.execution_id = fresh.id
-    state.input = decision.input
+    row.generation += 1
+    row.execution = fresh.key
+    row.execution_id = fresh.id
+    row.input = decision.input
+    row.input_payload = None
     started = ExecutionStarted(
-        name=state.name,
-        instance_id=state.id,
-        execution_id=fresh.id,
-        input=decision.input,
-        version=state.version,
-        parent=state.parent,
-        generation=state.generation,
+        row.name, row.id, row.execution_id, decision.input, row.version, state.parent, row.generation
     )
     checkpoint = _defer(state, [started, *carried], now)
     checkpoint.taken = taken
@@ -323,26 +323,30 @@ def _continue_as_new(
 def _append(
     state: InstanceState, received: list[Received], decided: list[Decided], taken: int, now: int, deferred: bool = False
 ) -> Checkpoint:
-    record = encode_record(TurnRecord(at=now, received=received, decided=decided, deferred=deferred))
-    first = state.sequence
-    state.sequence += 1
+    record = encode_record(TurnRecord(now, received, decided, deferred))
+    row = state.row
+    first = row.sequence
+    row.sequence = first + 1
     state.last_now = now
-    return Checkpoint(row=_NO_ROW, taken=taken, execution=state.execution, first=first, record=record)
+    return Checkpoint(row, taken, row.execution, first, record)
 
 
 def _end(state: InstanceState, end: ExecutionCompleted, checkpoint: Checkpoint, now: int) -> None:
     """The execution is over: nothing that is still open holds it, and a parent gets its answer."""
-    state.status = end.status
-    state.output = end.result
-    state.failure = end.failure
-    state.completed_at = now
-    state.updated_at = now
-    state.parked = None
+    row = state.row
+    row.status = end.status
+    row.output = end.result
+    row.output_payload = None
+    row.failure = None if end.failure is None else encode_failure(end.failure)
+    row.completed_at = now
+    row.updated_at = now
+    row.parked = None
     state.unrun = []
-    checkpoint.timers_gone = checkpoint.timers_gone + _open_timers(state)
-    if end.status != "Failed":
-        state.open = {}
-    state.open_activities = 0
+    if state.open:
+        checkpoint.timers_gone = checkpoint.timers_gone + _open_timers(state)
+        if end.status != "Failed":
+            state.open = {}
+    row.open_activities = 0
     parent = state.parent
     if parent is None:
         return
@@ -365,7 +369,7 @@ def fail(state: InstanceState, failure: Failure, *, now: int) -> Checkpoint:
     end = ExecutionCompleted(status="Failed", failure=failure)
     checkpoint = _append(state, [], [end], 0, now)
     _end(state, end, checkpoint, now)
-    checkpoint.row = to_row(state)
+    checkpoint.row = state.snapshot()
     return checkpoint
 
 
@@ -375,8 +379,9 @@ def fail(state: InstanceState, failure: Failure, *, now: int) -> Checkpoint:
 def control(state: InstanceState, event: Control, *, now: int) -> Checkpoint:
     """Terminate, suspend or resume. What does not fit the status changes nothing."""
     now = max(now, state.last_now)
+    row = state.row
     if state.ended:
-        return Checkpoint(row=to_row(state), taken=1, execution=state.execution)
+        return Checkpoint(state.snapshot(), 1, state.row.execution)
     match event:
         case ExecutionTerminated():
             reason = None if event.reason is None else encode_text(event.reason)
@@ -387,32 +392,26 @@ def control(state: InstanceState, event: Control, *, now: int) -> Checkpoint:
                 failure = own_failure("Terminated", event.reason or "")
                 checkpoint.answer = SubOrchestrationInstanceFailed(task_id=state.parent.task_id, failure=failure)
         case ExecutionSuspended():
-            if state.status == "Suspended":
-                return Checkpoint(row=to_row(state), taken=1, execution=state.execution)
+            if row.status == "Suspended":
+                return Checkpoint(state.snapshot(), 1, state.row.execution)
             checkpoint = _append(state, [event], [], 1, now, deferred=True)
-            state.status = "Suspended"
+            row.status = "Suspended"
         case ExecutionResumed():
             if not state.held:
-                return Checkpoint(row=to_row(state), taken=1, execution=state.execution)
+                return Checkpoint(state.snapshot(), 1, state.row.execution)
             checkpoint = _append(state, [event], [], 1, now, deferred=True)
-            state.parked = None
-            if state.status == "Suspended":
-                state.status = "Pending" if state.unrun and state.generation == 0 else "Running"
-    state.updated_at = now
-    checkpoint.row = to_row(state)
+            row.parked = None
+            if row.status == "Suspended":
+                row.status = "Pending" if state.unrun and row.generation == 0 else "Running"
+    row.updated_at = now
+    checkpoint.row = state.snapshot()
     return checkpoint
 
 
 def receive_late(state: InstanceState, events: Sequence[EventRaised], *, now: int) -> Checkpoint:
     """Keep events that were acknowledged but found their instance ended, behind its ending."""
-    assert state.ended, f"instance {state.id!r} is {state.status}"
+    assert state.ended, f"instance {state.row.id!r} is {state.row.status}"
     late: list[Received] = [EventRaised(name=e.name, input=e.input, source=e.source, late=True) for e in events]
     checkpoint = _append(state, late, [], len(late), max(now, state.last_now))
-    checkpoint.row = to_row(state)
+    checkpoint.row = state.snapshot()
     return checkpoint
-
-
-_NO_ROW = InstanceRow(
-    0, 0, "", "orchestration", "", None, "Pending", 0, 0, None, 0, "", 0, 0, False, 0,
-    None, None, None, None, None, None, None, None, None, None, None,
-)  # fmt: skip

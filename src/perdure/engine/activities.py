@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from perdure.core.events import Failure, TaskCompleted, TaskFailed, TaskScheduled
 from perdure.core.failures import message_of, own_failure, text_of, unknown_function
@@ -28,34 +30,38 @@ Slow ones never are: in the pool they would stand before whatever another instan
 """
 
 
-class Call:
-    """One activity of one execution."""
+class Call(Struct, eq=False, gc=False):
+    """One activity of one execution. `name` is the execution's key and the task's id."""
 
-    __slots__ = ("activity", "event", "execution", "instance_id", "scheduled", "since", "status", "target")
+    name: tuple[int, int]
+    target: int
+    instance_id: str
+    scheduled: TaskScheduled
+    status: Literal["queued", "running", "done"] = "queued"
+    activity: Activity | None = None
+    event: TaskCompleted | TaskFailed | None = None
+    since: float = 0.0
+    seconds: float = 0.0
 
-    def __init__(self, target: int, instance_id: str, execution: int, scheduled: TaskScheduled) -> None:
-        self.target = target
-        self.instance_id = instance_id
-        self.execution = execution
-        self.scheduled = scheduled
-        self.status: Literal["queued", "running", "done"] = "queued"
-        self.activity: Activity | None = None
-        self.event: TaskCompleted | TaskFailed | None = None
-        self.since = 0.0
+    @classmethod
+    def of(cls, target: int, instance_id: str, execution: int, scheduled: TaskScheduled) -> Call:
+        return cls((execution, scheduled.task_id), target, instance_id, scheduled)
 
     @property
-    def name(self) -> tuple[int, int]:
-        return self.execution, self.scheduled.task_id
+    def execution(self) -> int:
+        return self.name[0]
 
 
 class ActivityDesk:
+    """`deliver` gets the calls that have ended, on the home thread."""
+
     def __init__(
         self,
         runtime: Runtime,
         activities: Activities,
         slots: int,
         threads: int,
-        deliver: Callable[[Call], object],
+        deliver: Callable[[Sequence[Call]], object],
     ) -> None:
         self._runtime = runtime
         self._activities = activities
@@ -64,7 +70,8 @@ class ActivityDesk:
         self._threads = runtime.pool("activity", threads)
         self._loop = runtime.async_pool("user")
         self._calls: dict[tuple[int, int], Call] = {}
-        self._queues: OrderedDict[int, deque[Call]] = OrderedDict()
+        self._queues: OrderedDict[int, Call | deque[Call]] = OrderedDict()
+        """What waits, by instance; a deque where one has several."""
         self._queued = 0
         self._running = 0
         self._seconds: dict[str, float] = {}
@@ -85,17 +92,19 @@ class ActivityDesk:
         """Instances that have activities in the queue."""
         return len(self._queues)
 
-    def add(self, target: int, instance_id: str, execution: int, scheduled: TaskScheduled) -> None:
+    def add(self, call: Call) -> None:
         """Queue an activity, unless it is under way already."""
-        call = Call(target, instance_id, execution, scheduled)
         if call.name in self._calls:
             return
         self._calls[call.name] = call
-        queue = self._queues.get(target)
-        if queue is None:
-            queue = self._queues[target] = deque()
-        queue.append(call)
         self._queued += 1
+        queue = self._queues.get(call.target)
+        if queue is None:
+            self._queues[call.target] = call
+        elif isinstance(queue, deque):
+            queue.append(call)
+        else:
+            self._queues[call.target] = deque((queue, call))
 
     def settle(self, name: tuple[int, int]) -> None:
         """The result of this activity is durable, or of no more use."""
@@ -109,7 +118,10 @@ class ActivityDesk:
 
     def drop_queued(self, target: int) -> None:
         """The instance has ended or opened another execution: what has not begun need not."""
-        for call in self._queues.pop(target, ()):
+        queue = self._queues.pop(target, None)
+        if queue is None:
+            return
+        for call in queue if isinstance(queue, deque) else (queue,):
             self._queued -= 1
             self._calls.pop(call.name, None)
 
@@ -137,18 +149,20 @@ class ActivityDesk:
             return
         plain: list[Callable[[], Any]] = []
         awaited: list[Callable[[], Any]] = []
-        while self._queues:
-            target, queue = next(iter(self._queues.items()))
-            call = queue[0]
+        queues = self._queues
+        while queues:
+            target, queue = queues.popitem(last=False)
+            call = queue[0] if isinstance(queue, deque) else queue
             activity = self._activities.find(call.scheduled.name)
             if activity is not None and self._running >= self._room_for(activity):
+                queues[target] = queue
+                queues.move_to_end(target, last=False)
                 break
-            queue.popleft()
             self._queued -= 1
-            if queue:
-                self._queues.move_to_end(target)
-            else:
-                del self._queues[target]
+            if isinstance(queue, deque):
+                queue.popleft()
+                if queue:
+                    queues[target] = queue
             if activity is None:
                 text = unknown_function(call.scheduled.name, "activity", self._activities.names())
                 self._finish(call, own_failure("FunctionNotFound", text))
@@ -173,12 +187,13 @@ class ActivityDesk:
     # --- on the pool's threads ---------------------------------------------------------------------------------------
 
     def _run(self, call: Call, activity: Activity) -> None:
-        call.since = self._runtime.monotonic()
         scheduled = call.scheduled
+        call.since = self._runtime.monotonic()
         try:
             result: Any = activity.invoke(scheduled.input, call.instance_id, scheduled.task_id, scheduled.attempt)
         except BaseException as error:  # user code may raise anything, SystemExit included
             result = _unexpected(error)
+        call.seconds = self._runtime.monotonic() - call.since
         self._finish(call, result)
 
     async def _run_async(self, call: Call, activity: Activity) -> None:
@@ -189,14 +204,15 @@ class ActivityDesk:
             result = await answer if isinstance(answer, Awaitable) else answer
         except BaseException as error:  # as above; a task that only we can cancel must still report
             result = _unexpected(error)
+        call.seconds = self._runtime.monotonic() - call.since
         self._finish(call, result)
 
     def _finish(self, call: Call, result: ActivityResult) -> None:
         task_id = call.scheduled.task_id
         if isinstance(result, Failure):
-            call.event = TaskFailed(task_id=task_id, failure=result)
+            call.event = TaskFailed(task_id, result)
         else:
-            call.event = TaskCompleted(task_id=task_id, result=result)
+            call.event = TaskCompleted(task_id, result)
         self._done.append(call)
         if not self._told:
             self._told = True
@@ -207,18 +223,21 @@ class ActivityDesk:
     def _drain(self) -> None:
         self._told = False
         done = self._done
+        wanted: list[Call] = []
         while done:
             call = done.popleft()
             if call.activity is not None:
                 self._running -= 1
-                name, elapsed = call.activity.name, self._runtime.monotonic() - call.since
-                average = self._seconds.get(name, elapsed)
-                self._seconds[name] = average + 0.1 * (elapsed - average)
+                name = call.activity.name
+                average = self._seconds.get(name, call.seconds)
+                self._seconds[name] = average + 0.1 * (call.seconds - average)
             call.status = "done"
-            if isinstance(call.event, TaskFailed):
+            if type(call.event) is TaskFailed:
                 _log_failure(call, call.event.failure)
             if self._calls.get(call.name) is call:
-                self._deliver(call)
+                wanted.append(call)
+        if wanted:
+            self._deliver(wanted)
 
 
 def _unexpected(error: BaseException) -> Failure:

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Union
 from perdure.core.codec import decode_failure
 from perdure.core.errors import IdTaken, RefusedData
 from perdure.core.failures import message_of
-from perdure.core.ids import execution_id
 from perdure.core.runtime import Cancellable
 from perdure.core.state import ENDED, InstanceRow
-from perdure.core.turn import Fresh
 from perdure.engine.instances import InstanceTable
 from perdure.engine.lane import Batch, Lane
 from perdure.engine.recovery import Recovery
@@ -50,13 +48,6 @@ class Commits:
         self._sweeping = False
         self._sweep_due = True
 
-    def fresh(self) -> Fresh:
-        """Names for an execution that may have to be made."""
-        lane = self.lane
-        assert lane is not None
-        key = lane.make_key()
-        return Fresh(key, execution_id(lane.host.prefix, key))
-
     # --- the lane ----------------------------------------------------------------------------------------------------
 
     def register(self) -> None:
@@ -79,8 +70,7 @@ class Commits:
         self._engine.recovery.begin()
 
     def _inbox_read(self) -> None:
-        for call in self._engine.desk.finished():
-            self._engine.activity_done(call)
+        self._engine.activities_done(self._engine.desk.finished())
         for key, reason in list(self._engine.members.park_on_load.items()):
             self._engine.members.park_key(key, reason)
         recovery = self._engine.recovery
@@ -263,12 +253,12 @@ class Commits:
             for key in batch.purged:
                 batch.touched[key].committed = None
                 self._engine.members.after_reset(batch.touched[key])
-            for instance, execution, scheduled in batch.starts:
+            for instance, call in batch.starts:
                 state = instance.state
-                if state is None or state.ended or state.execution != execution:
+                if state is None or state.ended or state.row.execution != call.execution:
                     continue
-                if scheduled.task_id in state.open:
-                    self._engine.desk.add(instance.key, state.id, execution, scheduled)
+                if call.scheduled.task_id in state.open:
+                    self._engine.desk.add(call)
             self._engine.timers.disarm(batch.timers_done)
             if batch.timers_new:
                 self._engine.timers.arm(batch.timers_new.values())

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from perdure.core.errors import TurnTimeout
 from perdure.core.events import Control, EventRaised
 from perdure.core.failures import text_of, unknown_function
-from perdure.core.ids import execution_id
-from perdure.core.turn import Checkpoint, Fresh, control, receive_late
+from perdure.core.state import ENDED, InstanceState
+from perdure.core.turn import Checkpoint, control, receive_late
 from perdure.engine.instances import Instance, Mail
 from perdure.engine.lane import Lane
 from perdure.engine.recovery import MISSING_FUNCTION
@@ -40,31 +40,31 @@ class Dispatch:
 
     def begin_turns(self, lane: Lane) -> None:
         """Hand the next chunk to the turn thread, unless that is at work or the open batch is full."""
-        engine, batch = self._engine, lane.batch
-        settings = engine.settings
-        if not engine.runner.idle or batch.bytes >= settings.bytes_in_batch:
+        engine, ready = self._engine, self.ready
+        settings, commits = engine.settings, engine.commits
+        if not ready or not engine.runner.idle or lane.batch.bytes >= settings.bytes_in_batch:
             return
         jobs: list[Job] = []
         now = engine.runtime.now()
-        for _ in range(len(self.ready)):
-            if len(jobs) >= min(settings.turns_in_chunk, engine.commits.room()):
+        room = min(settings.turns_in_chunk, commits.room())
+        for _ in range(len(ready)):
+            if len(jobs) >= room or (commits.narrowed and len(jobs) >= commits.room()):
                 break
-            instance = self.ready.popleft()
+            instance = ready.popleft()
             instance.queued = False
-            if instance.busy or instance.reset or not instance.wants_turn:
+            state = instance.state
+            if state is None or instance.busy or instance.reset or not instance.wants_turn:
                 continue
-            mails = self._mail_for_code(instance)
+            mails = self._mail_for_code(instance, state)
             if mails is not None:
                 instance.busy = True
-                key = lane.make_key()
-                jobs.append(Job(instance, mails, now, Fresh(key, execution_id(lane.host.prefix, key))))
+                jobs.append(Job(instance, state, instance.session, instance.records, mails, now, lane.make_fresh()))
         if jobs:
             engine.runner.submit(jobs)
 
-    def _mail_for_code(self, instance: Instance) -> list[Mail] | None:
+    def _mail_for_code(self, instance: Instance, state: InstanceState) -> list[Mail] | None:
         """What the orchestrator's code is to see next; None if there was something else to do, which is done."""
-        engine, state = self._engine, instance.state
-        assert state is not None
+        engine = self._engine
         if state.ended:
             self.absorb(instance)
             return None
@@ -74,9 +74,9 @@ class Dispatch:
             return None
         if state.held:
             return None
-        if not engine.orchestrators.knows(state.name):
+        if instance.session is None and not engine.orchestrators.knows(state.row.name):
             instance.put_back(mails)
-            text = unknown_function(state.name, "orchestrator", engine.orchestrators.names())
+            text = unknown_function(state.row.name, "orchestrator", engine.orchestrators.names())
             engine.members.park(instance, MISSING_FUNCTION + text)
             return None
         return mails
@@ -91,24 +91,30 @@ class Dispatch:
                     engine.runner.close_later(job.session)
                 continue
             instance.session, instance.records = job.session, ()
-            if isinstance(outcome, Checkpoint):
+            if not isinstance(outcome, Checkpoint):
+                self._turn_broke(job, outcome)
+            elif outcome.children:
                 self._resolve_children(job, outcome)
-                continue
-            instance.busy = False
-            instance.put_back(job.mails)
-            if outcome is None or isinstance(outcome, Interrupted):
-                engine.members.reset(instance)
-            elif isinstance(outcome, TurnTimeout):
-                limit = engine.settings.turn_seconds
-                place = last_line(outcome)
-                at = f", at {place}" if place is not None else ""
-                engine.members.park(instance, f"its orchestrator did not yield within {limit:g} s{at}")
             else:
-                log.error("internal error in a turn of instance %r", instance.id, exc_info=outcome)
-                engine.members.park(instance, f"internal error: {type(outcome).__name__}: {text_of(outcome)}")
+                self._finish_turn(job, outcome)
         if engine.leaving:
             engine.runner.close_on_worker()
         engine.schedule_pump()
+
+    def _turn_broke(self, job: Job, error: BaseException | None) -> None:
+        engine, instance = self._engine, job.instance
+        instance.busy = False
+        instance.put_back(job.mails)
+        if error is None or isinstance(error, Interrupted):
+            engine.members.reset(instance)
+        elif isinstance(error, TurnTimeout):
+            limit = engine.settings.turn_seconds
+            place = last_line(error)
+            at = f", at {place}" if place is not None else ""
+            engine.members.park(instance, f"its orchestrator did not yield within {limit:g} s{at}")
+        else:
+            log.error("internal error in a turn of instance %r", instance.id, exc_info=error)
+            engine.members.park(instance, f"internal error: {type(error).__name__}: {text_of(error)}")
 
     def _resolve_children(self, job: Job, checkpoint: Checkpoint) -> None:
         """An id that the user chose may belong to somebody: look it up before the turn is gathered."""
@@ -126,7 +132,7 @@ class Dispatch:
         def resolved(_: Instance | None) -> None:
             nonlocal left
             left -= 1
-            if left == 0:
+            if left == 0 and engine.members.table.get(job.instance.key) is job.instance:
                 self._finish_turn(job, checkpoint)
                 engine.schedule_pump()
 
@@ -134,12 +140,12 @@ class Dispatch:
             engine.members.resolve(instance_id, resolved)
 
     def _finish_turn(self, job: Job, checkpoint: Checkpoint) -> None:
-        instance = job.instance
-        if self._engine.members.table.get(instance.key) is not instance:
-            return
+        instance, mails, taken = job.instance, job.mails, checkpoint.taken
         instance.busy = False
-        instance.put_back(job.mails[checkpoint.taken :])
-        self.gather(instance, checkpoint, job.mails[: checkpoint.taken])
+        if taken < len(mails):
+            instance.put_back(mails[taken:])
+            mails = mails[:taken]
+        self.gather(instance, checkpoint, mails)
 
     def gather(self, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
         """Take a turn into the open batch, with all that it consumed and made."""
@@ -148,20 +154,21 @@ class Dispatch:
         for mail in taken:
             lane.consume(mail)
         if checkpoint.record is not None:
-            batch = lane.batch
+            batch, row = lane.batch, checkpoint.row
             batch.add(instance, checkpoint)
             batch.causes.add(instance.key)
-            if state.status == "Failed" and (instance.row is None or instance.row.status != "Failed"):
-                batch.failed.append(checkpoint.row)
-            instance.row = checkpoint.row
+            if row.status == "Failed" and (instance.row is None or instance.row.status != "Failed"):
+                batch.failed.append(row)
+            instance.row = row
             instance.last_batch = batch.number
-            asked = checkpoint.execution if checkpoint.retired is None else checkpoint.retired
-            for child in checkpoint.children:
-                engine.members.spawn(instance, asked, child)
+            if checkpoint.children:
+                asked = checkpoint.execution if checkpoint.retired is None else checkpoint.retired
+                for child in checkpoint.children:
+                    engine.members.spawn(instance, asked, child)
             if checkpoint.answer is not None and checkpoint.answer_to is not None:
                 parent = checkpoint.answer_to
                 engine.deliver(engine.make_mail(parent.key, parent.execution, checkpoint.answer))
-            if checkpoint.retired is not None or state.ended:
+            if checkpoint.retired is not None or row.status in ENDED:
                 engine.desk.drop_queued(instance.key)
                 engine.members.drop_session(instance)
         engine.members.table.used(instance)
@@ -189,7 +196,7 @@ class Dispatch:
             if isinstance(mail.event, EventRaised):
                 late.append(mail.event)
                 taken.append(mail)
-            elif state.status == "Failed" and mail.execution == state.execution:
+            elif state.row.status == "Failed" and mail.execution == state.row.execution:
                 if mail.activity is not None:
                     engine.desk.settle(mail.activity)
                     mail.activity = None

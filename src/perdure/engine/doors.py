@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from perdure.core.errors import (
     HostStopping,
     InstanceEnded,
@@ -28,6 +30,7 @@ from perdure.core.failures import unknown_function
 from perdure.core.ids import check_instance_id, check_name, check_unicode
 from perdure.core.protocols import Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
+from perdure.core.turn import Start
 from perdure.engine.instances import Instance
 
 if TYPE_CHECKING:
@@ -36,15 +39,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("perdure.engine")
 
 
-class Request:
+class Request(Struct, eq=False):
     """`made` is what was made for it at the first try (an instance id, say) and is kept for the next."""
 
-    __slots__ = ("made", "reply", "run")
-
-    def __init__(self, run: Callable[[Request], object], reply: Reply) -> None:
-        self.run = run
-        self.reply = reply
-        self.made: Any = None
+    run: Callable[[Request], object]
+    reply: Reply
+    made: Any = None
 
 
 class Doors:
@@ -214,9 +214,16 @@ class Doors:
                 self.answer(request, row)
             else:
                 self._close(request)
-                self._waiters.setdefault(instance_id, []).append(request.reply)
+                self._await(instance_id, request.reply)
 
+        known = self._engine.members.table.find(instance_id)
+        if known is not None and known.committed is not None and known.committed.status not in ENDED:
+            self._await(instance_id, reply)
+            return
         self.submit(lambda request: self._with(request, instance_id, watch), reply)
+
+    def _await(self, instance_id: str, reply: Reply) -> None:
+        self._waiters.setdefault(instance_id, []).append(reply)
 
     def stop_waiting(self, instance_id: str, reply: Reply) -> None:
         replies = self._waiters.get(instance_id, [])
@@ -238,11 +245,11 @@ class Doors:
         if not engine.orchestrators.knows(start.name):
             raise UnknownFunction(unknown_function(start.name, "orchestrator", engine.orchestrators.names()))
         self._check_load()
-        given = (start.name, start.version, start.input, None, start.request_id)
+        given = Start(start.name, start.version, start.input, None, start.request_id)
         if start.instance_id is None:
             if request.made is None:
                 request.made = f"{engine.runtime.random_bits(128):032x}"
-            made = engine.members.create(request.made, *given)
+            made = engine.members.create(request.made, given)
             engine.lane.batch.began[made.key] = request
             self.answer_when_durable(request, request.made)
             return
@@ -250,7 +257,7 @@ class Doors:
 
         def decide(instance: Instance | None) -> None:
             if instance is None:
-                instance = engine.members.create(instance_id, *given)
+                instance = engine.members.create(instance_id, given)
             else:
                 row = _gathered(instance)
                 if start.request_id is not None and row.request_id == start.request_id:
@@ -258,7 +265,7 @@ class Doors:
                     return
                 if row.status not in ENDED:
                     raise InstanceExists(row.status)
-                engine.members.restart(instance, *given)
+                engine.members.restart(instance, given)
             engine.lane.batch.began[instance.key] = request
             self.answer_when_durable(request, instance_id)
 

@@ -9,7 +9,7 @@ what is due when a lane begins, `Poller` what other processes wrote since.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from perdure.core.events import Received, TimerFired
 from perdure.core.protocols import Activities, Orchestrators
@@ -58,7 +58,7 @@ class Engine:
         self.recovery: Recovery | None = None
         self.loader = Loader(runtime, store, self.members.loaded, self.commits.end_lane)
         self.desk = ActivityDesk(
-            runtime, activities, settings.activity_slots, settings.activity_threads, self.activity_done
+            runtime, activities, settings.activity_slots, settings.activity_threads, self.activities_done
         )
         self.timers = Timers(runtime, settings.horizon_seconds, self._timer_due)
         self.runner = TurnRunner(
@@ -166,7 +166,7 @@ class Engine:
     # --- mail --------------------------------------------------------------------------------------------------------
 
     def make_mail(self, target: int, execution: int, event: Received, activity: tuple[int, int] | None = None) -> Mail:
-        return Mail(self.lane.make_key(), target, execution, event, activity=activity)
+        return Mail(self.lane.make_key(), target, execution, event, activity)
 
     def deliver(self, mail: Mail) -> None:
         """Put a message on its way. It becomes durable with the open batch."""
@@ -184,11 +184,12 @@ class Engine:
             self.dispatch.wake(instance)
         self.schedule_pump()
 
-    def activity_done(self, call: Call) -> None:
+    def activities_done(self, calls: Sequence[Call]) -> None:
         if self.commits.lane is None or self.recovery is None or not self.recovery.done:
-            return  # it is handed in once a lane is there
-        assert call.event is not None
-        self.deliver(self.make_mail(call.target, call.execution, call.event, activity=call.name))
+            return  # they are handed in once a lane is there
+        for call in calls:
+            assert call.event is not None
+            self.deliver(self.make_mail(call.target, call.execution, call.event, call.name))
 
     def _timer_due(self, row: TimerRow) -> None:
         event = TimerFired(task_id=row.task_id, fire_at=row.fire_at)

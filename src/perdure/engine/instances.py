@@ -6,15 +6,17 @@ What is held here is a cache: a fault of the lane drops all of it, and it is rea
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
 
 from perdure.core.events import CONTROLS, ExecutionTerminated, Received, TurnRecord
 from perdure.core.protocols import Session
 from perdure.core.state import InstanceRow, InstanceState
 
 
-class Mail:
+class Mail(Struct, eq=False, gc=False):
     """A message to an instance.
 
     `execution` 0 meets whatever execution is current. `row`: an inbox row holds it (or will, with the commit under
@@ -23,29 +25,22 @@ class Mail:
     row. `held`: it is for a held instance, so it is not kept in memory and needs its row.
     """
 
-    __slots__ = ("activity", "backed", "control", "event", "execution", "held", "id", "row", "target", "waited")
+    id: int
+    target: int
+    execution: int
+    event: Received
+    activity: tuple[int, int] | None = None
+    row: bool = False
+    backed: bool = False
+    waited: bool = False
+    held: bool = False
 
-    def __init__(
-        self,
-        id: int,
-        target: int,
-        execution: int,
-        event: Received,
-        *,
-        row: bool = False,
-        backed: bool = False,
-        activity: tuple[int, int] | None = None,
-    ) -> None:
-        self.id = id
-        self.target = target
-        self.execution = execution
-        self.event = event
-        self.control = isinstance(event, CONTROLS)
-        self.row = row
-        self.backed = backed
-        self.activity = activity
-        self.waited = False
-        self.held = False
+    @property
+    def control(self) -> bool:
+        return type(self.event) in _CONTROLS
+
+
+_CONTROLS: frozenset[type] = frozenset(CONTROLS)
 
 
 class Instance:
@@ -81,7 +76,7 @@ class Instance:
         self.state: InstanceState | None = None
         self.row: InstanceRow | None = None
         self.committed: InstanceRow | None = None
-        self.mailbox: deque[Mail] = deque()
+        self.mailbox: list[Mail] = []
         self.session: Session | None = None
         self.records: Sequence[TurnRecord] = ()
         self.busy = False
@@ -95,9 +90,9 @@ class Instance:
     @property
     def wants_turn(self) -> bool:
         state = self.state
-        return (
-            state is not None and self.side is None and (bool(self.mailbox) or (bool(state.unrun) and not state.held))
-        )
+        if state is None or self.side is not None:
+            return False
+        return bool(self.mailbox) or (bool(state.unrun) and not state.held)
 
     @property
     def engaged(self) -> bool:
@@ -115,21 +110,25 @@ class Instance:
         if not mailbox:
             return []
         if mailbox[0].control:
-            return [mailbox.popleft()]
-        if state.status == "Pending" or state.held:
-            for mail in mailbox:
-                if isinstance(mail.event, ExecutionTerminated) or (state.held and mail.control):
-                    mailbox.remove(mail)
-                    return [mail]
-            if state.held:
+            return [mailbox.pop(0)]
+        held = state.held
+        if held or state.row.status == "Pending":
+            for place, mail in enumerate(mailbox):
+                if isinstance(mail.event, ExecutionTerminated) or (held and mail.control):
+                    return [mailbox.pop(place)]
+            if held:
                 return []
-        taken: list[Mail] = []
-        while mailbox and len(taken) < limit and not mailbox[0].control:
-            taken.append(mailbox.popleft())
+        count = 0
+        for mail in mailbox:
+            if mail.control or count == limit:
+                break
+            count += 1
+        taken = mailbox[:count]
+        del mailbox[:count]
         return taken
 
     def put_back(self, mails: Sequence[Mail]) -> None:
-        self.mailbox.extendleft(reversed(mails))
+        self.mailbox[:0] = mails
 
 
 class InstanceTable:

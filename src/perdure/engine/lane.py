@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.core.codec import encode_message, join_records
-from perdure.core.events import TaskScheduled
 from perdure.core.ids import first_key
 from perdure.core.state import InstanceRow
-from perdure.core.turn import Checkpoint
+from perdure.core.turn import Checkpoint, Fresh
+from perdure.engine.activities import Call
 from perdure.engine.instances import Instance, Mail
 from perdure.store.api import Commit, HistoryRow, Host, InboxRow, TimerRow
 
@@ -32,6 +32,8 @@ class Batch:
         self.bytes = 0
         self.rows: dict[int, InstanceRow] = {}
         self.created: set[int] = set()
+        self.begun: set[int] = set()
+        """Instances that have opened another execution, so that more than their progress has to be written."""
         self.touched: dict[int, Instance] = {}
         self.history: dict[int, tuple[int, list[bytes]]] = {}
         self.timers_new: dict[tuple[int, int], TimerRow] = {}
@@ -41,7 +43,7 @@ class Batch:
         self.inbox_done: list[int] = []
         self.written: list[Mail] = []
         self.settled_activities: list[tuple[int, int]] = []
-        self.starts: list[tuple[Instance, int, TaskScheduled]] = []
+        self.starts: list[tuple[Instance, Call]] = []
         self.failed: list[InstanceRow] = []
         """Of instances that failed in this batch, for the log."""
         self.after: list[Callable[[], object]] = []
@@ -64,30 +66,34 @@ class Batch:
         return self.turns + len(self.requests)
 
     def add(self, instance: Instance, checkpoint: Checkpoint) -> None:
-        """Gather a turn. Its messages and requests are added by who knows them."""
+        """Gather a turn that has a record. Its messages and requests are added by who knows them."""
+        key, execution, record = instance.key, checkpoint.execution, checkpoint.record
+        assert record is not None
         self.turns += 1
-        self.touched[instance.key] = instance
-        self.rows[instance.key] = checkpoint.row
-        execution = checkpoint.execution
-        if checkpoint.record is not None:
-            self.bytes += len(checkpoint.record)
-            entry = self.history.get(execution)
-            if entry is None:
-                self.history[execution] = (checkpoint.first, [checkpoint.record])
-            else:
-                assert entry[0] + len(entry[1]) == checkpoint.first, f"gap in the history of {instance.id!r}"
-                entry[1].append(checkpoint.record)
+        self.bytes += len(record)
+        self.touched[key] = instance
+        self.rows[key] = checkpoint.row
+        entry = self.history.get(execution)
+        if entry is None:
+            self.history[execution] = (checkpoint.first, [record])
+        else:
+            assert entry[0] + len(entry[1]) == checkpoint.first, f"gap in the history of {instance.id!r}"
+            entry[1].append(record)
+        if checkpoint.first == 0:
+            self.begun.add(key)
+        retired = checkpoint.retired
         if checkpoint.timers_gone:
-            owner = checkpoint.retired if checkpoint.retired is not None else execution
+            owner = retired if retired is not None else execution
             for timer in checkpoint.timers_gone:
                 if self.timers_new.pop((owner, timer.task_id), None) is None:
-                    self.timers_done.append(TimerRow(timer.fire_at, instance.key, owner, timer.task_id))
+                    self.timers_done.append(TimerRow(timer.fire_at, key, owner, timer.task_id))
         for timer in checkpoint.timers:
-            self.timers_new[execution, timer.task_id] = TimerRow(timer.fire_at, instance.key, execution, timer.task_id)
-        if checkpoint.retired is not None:
-            self.retired.append(checkpoint.retired)
-            self.history.pop(checkpoint.retired, None)
-        self.starts.extend((instance, execution, activity) for activity in checkpoint.activities)
+            self.timers_new[execution, timer.task_id] = TimerRow(timer.fire_at, key, execution, timer.task_id)
+        if retired is not None:
+            self.retired.append(retired)
+            self.history.pop(retired, None)
+        for activity in checkpoint.activities:
+            self.starts.append((instance, Call.of(key, checkpoint.row.id, execution, activity)))
 
     def write_row(self, instance: Instance, row: InstanceRow) -> None:
         self.touched[instance.key] = instance
@@ -104,6 +110,7 @@ class Lane:
         self.in_flight: Batch | None = None
         self.fresh: dict[int, Mail] = {}
         self._next_key = first_key(host.ordinal) + 1
+        self._prefix = f"{host.prefix:016x}"
 
     @property
     def free(self) -> bool:
@@ -114,6 +121,10 @@ class Lane:
         key = self._next_key
         self._next_key = key + 1
         return key
+
+    def make_fresh(self) -> Fresh:
+        """Names for an execution that may have to be made."""
+        return Fresh(self.make_key(), self._prefix)
 
     def consume(self, mail: Mail) -> None:
         """A turn of the open batch is done with `mail`."""
@@ -152,12 +163,25 @@ class Lane:
             return None
         self.in_flight = batch
         self.batch = Batch(batch.number + 1)
+        created: list[InstanceRow] = []
+        updated: list[InstanceRow] = []
+        advanced: list[InstanceRow] = []
+        for key, row in batch.rows.items():
+            if key in purged:
+                continue
+            if key in batch.created:
+                created.append(row)
+            elif key in batch.begun:
+                updated.append(row)
+            else:
+                advanced.append(row)
         return Commit(
             host=self.host.id,
             number=batch.number,
             now=now,
-            created=[batch.rows[key] for key in batch.created if key not in purged],
-            updated=[row for key, row in batch.rows.items() if key not in batch.created and key not in purged],
+            created=created,
+            updated=updated,
+            advanced=advanced,
             purged=batch.purged,
             history=[
                 HistoryRow(execution, first, join_records(bodies))

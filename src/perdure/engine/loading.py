@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Union
 
-import msgspec
 from msgspec import Struct
 
 from perdure.core.codec import decode_message, decode_records
@@ -117,7 +116,7 @@ def read_instance(store: Store, key: int) -> Loaded:
         if len(records) != row.sequence:
             raise UnreadableRecord(f"there are {len(records)} history records, the instance row says {row.sequence}")
     except UnreadableRecord as error:
-        return Loaded(row, from_row(msgspec.structs.replace(row, failure=None)), [], str(error))
+        return Loaded(row, from_row(row), [], str(error))
     return Loaded(row, fold(state, records), records)
 
 
@@ -136,7 +135,7 @@ def read_history(store: Store, execution: int) -> list[TurnRecord]:
 
 def to_mail(stored: StoredMail) -> Mail:
     """Raises UnreadableRecord."""
-    return Mail(stored.id, stored.target, stored.execution, decode_message(stored.body), row=True)
+    return Mail(stored.id, stored.target, stored.execution, decode_message(stored.body), None, True)
 
 
 class Waiting(Struct):

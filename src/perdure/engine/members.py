@@ -7,7 +7,6 @@ dropped when memory is needed. An instance whose turns are not all durable is ne
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,8 @@ from perdure.core.events import (
 from perdure.core.failures import own_failure, unknown_function
 from perdure.core.ids import first_key
 from perdure.core.state import ENDED, InstanceRow
-from perdure.core.turn import begin, restart
+from perdure.core.turn import Start, begin, restart
+from perdure.engine.activities import Call
 from perdure.engine.instances import Instance, InstanceTable, Mail
 from perdure.engine.lane import Batch, Lane
 from perdure.engine.loading import Loaded, Waiting
@@ -135,22 +135,22 @@ class Members:
     def _leave_in_inbox(self, instance: Instance) -> None:
         for mail in instance.mailbox:
             mail.held = True
-        instance.mailbox = deque(mail for mail in instance.mailbox if mail.control)
+        instance.mailbox = [mail for mail in instance.mailbox if mail.control]
 
     def _start_open_activities(self, instance: Instance) -> None:
         """After reading in: what is open, not under way in this process and not answered has to be started."""
         state = instance.state
         assert state is not None
-        if state.held or state.ended or not state.open_activities:
+        if state.held or state.ended or not state.row.open_activities:
             return
         answered = {
             mail.event.task_id
             for mail in instance.mailbox
-            if isinstance(mail.event, (TaskCompleted, TaskFailed)) and mail.execution == state.execution
+            if isinstance(mail.event, (TaskCompleted, TaskFailed)) and mail.execution == state.row.execution
         }
         for task in state.open.values():
             if isinstance(task, TaskScheduled) and task.task_id not in answered:
-                self._engine.desk.add(instance.key, state.id, state.execution, task)
+                self._engine.desk.add(Call.of(instance.key, state.row.id, state.row.execution, task))
 
     def bring_inbox(self, instance: Instance, *, anew: bool = False) -> None:
         """What waits in the inbox for an instance that was held comes back, before what arrives from here on.
@@ -179,7 +179,7 @@ class Members:
                     engine.lane.consume(mail)
                 else:
                     waited.append(mail)
-            instance.mailbox = deque([*waited, *arrived.values()])
+            instance.mailbox = [*waited, *arrived.values()]
             instance.side = None
             state = instance.state
             if state is not None and waiting.unreadable is not None and not state.ended:
@@ -188,7 +188,7 @@ class Members:
                 self.strip(instance)
                 self._start_open_activities(instance)
                 self._engine.timers.arm(
-                    TimerRow(task.fire_at, instance.key, state.execution, task.task_id)
+                    TimerRow(task.fire_at, instance.key, state.row.execution, task.task_id)
                     for task in state.open.values()
                     if isinstance(task, TimerCreated)
                 )
@@ -199,80 +199,47 @@ class Members:
 
     # --- making ------------------------------------------------------------------------------------------------------
 
-    def create(
-        self,
-        instance_id: str,
-        name: str,
-        version: str | None,
-        input: str | None,
-        parent: ParentLink | None,
-        request_id: str | None,
-    ) -> Instance:
-        lane = self._engine.lane
+    def create(self, instance_id: str, start: Start) -> Instance:
+        engine = self._engine
+        lane = engine.lane
         instance = Instance(lane.make_key())
         instance.id = instance_id
         instance.state, checkpoint = begin(
-            key=instance.key,
-            id=instance_id,
-            execution=self._engine.commits.fresh(),
-            name=name,
-            version=version,
-            input=input,
-            parent=parent,
-            request_id=request_id,
-            now=self._engine.runtime.now(),
+            start, key=instance.key, id=instance_id, execution=lane.make_fresh(), now=engine.runtime.now()
         )
         self.table.add(instance)
         lane.batch.created.add(instance.key)
-        self._engine.dispatch.gather(instance, checkpoint, ())
+        engine.dispatch.gather(instance, checkpoint, ())
         return instance
 
-    def restart(
-        self,
-        instance: Instance,
-        name: str,
-        version: str | None,
-        input: str | None,
-        parent: ParentLink | None,
-        request_id: str | None,
-    ) -> None:
+    def restart(self, instance: Instance, start: Start) -> None:
         """Begin anew in the place of an ended instance. Answers that wait for its old execution are dropped."""
-        state = instance.state
+        engine, state = self._engine, instance.state
         assert state is not None and not instance.busy
-        self._engine.dispatch.absorb(instance)
-        waited = state.status == "Failed" or instance.side is not None
+        engine.dispatch.absorb(instance)
+        waited = state.row.status == "Failed" or instance.side is not None
         for mail in instance.side or ():
-            self._engine.lane.consume(mail)
-        checkpoint = restart(
-            state,
-            execution=self._engine.commits.fresh(),
-            name=name,
-            version=version,
-            input=input,
-            parent=parent,
-            request_id=request_id,
-            now=self._engine.runtime.now(),
-        )
-        self._engine.dispatch.gather(instance, checkpoint, ())
+            engine.lane.consume(mail)
+        checkpoint = restart(state, start, execution=engine.lane.make_fresh(), now=engine.runtime.now())
+        engine.dispatch.gather(instance, checkpoint, ())
         if waited:
             self.bring_inbox(instance, anew=True)
 
     def spawn(self, instance: Instance, execution: int, child: SubOrchestrationInstanceCreated) -> None:
         state = instance.state
         assert state is not None
-        link = ParentLink(
-            key=instance.key, instance_id=state.id, execution=execution, task_id=child.task_id, name=state.name
-        )
+        link = ParentLink(instance.key, state.row.id, execution, child.task_id, state.row.name)
+        start = Start(child.name, child.version, child.input, link)
         refusal: str | None = None
         if not self._engine.orchestrators.knows(child.name):
             refusal = unknown_function(child.name, "orchestrator", self._engine.orchestrators.names())
         else:
             other = self.table.find(child.instance_id)
             if other is None:
-                other = self.create(child.instance_id, child.name, child.version, child.input, link, None)
+                other = self.create(child.instance_id, start)
                 self._engine.lane.batch.causes.discard(other.key)
             elif other.state is not None and other.state.ended and not other.busy:
-                self.restart(other, child.name, child.version, child.input, link, None)
+                self.restart(other, start)
                 self._engine.lane.batch.causes.discard(other.key)
             else:
                 status = other.row.status if other.row is not None else "Pending"

@@ -14,7 +14,7 @@ from perdure.core.ids import check_instance_id, check_name, check_unicode
 from perdure.core.protocols import StartRequest
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED
-from perdure.core.turn import Fresh, begin
+from perdure.core.turn import Fresh, Start, begin
 from perdure.engine.doors import check_start
 from perdure.store.api import InboxRow, Store
 
@@ -25,14 +25,10 @@ def submit_start(store: Store, runtime: Runtime, start: StartRequest) -> str:
     made = f"{runtime.random_bits(128):032x}"
     instance_id = made if start.instance_id is None else check_instance_id(start.instance_id)
     _, checkpoint = begin(
+        Start(start.name, start.version, start.input, None, start.request_id),
         key=0,
         id=instance_id,
-        execution=Fresh(0, f"{runtime.random_bits(128):032x}"),
-        name=start.name,
-        version=start.version,
-        input=start.input,
-        parent=None,
-        request_id=start.request_id,
+        execution=Fresh(runtime.random_bits(63), f"{runtime.random_bits(64):016x}"),
         now=runtime.now(),
     )
     assert checkpoint.record is not None

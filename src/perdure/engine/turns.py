@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Union
 
+from msgspec import Struct
+
 from perdure.core.errors import NonDeterminismError, TurnTimeout
-from perdure.core.events import Failure
+from perdure.core.events import Failure, TurnRecord
 from perdure.core.protocols import Orchestrators, Session
 from perdure.core.runtime import Runtime
 from perdure.core.state import InstanceState
-from perdure.core.turn import Addressed, Checkpoint, Fresh, fail, run
+from perdure.core.turn import Checkpoint, Fresh, fail, run
 from perdure.engine.instances import Instance, Mail
 
 log = logging.getLogger("perdure.engine")
@@ -28,27 +30,23 @@ Outcome = Union[Checkpoint, BaseException]
 """A TurnTimeout parks the instance; any other exception is an internal error and parks it too."""
 
 
-class Job:
+class Job(Struct, eq=False):
     """One turn. The turn thread touches what is in here and nothing else of the instance.
 
     A thread that was given up may come back at any time: by then the instance has been read anew, and what that thread
     still does must not reach it.
     """
 
-    __slots__ = ("fresh", "given", "instance", "mails", "now", "outcome", "records", "session", "since", "state")
-
-    def __init__(self, instance: Instance, mails: Sequence[Mail], now: int, fresh: Fresh) -> None:
-        assert instance.state is not None
-        self.instance = instance
-        self.state: InstanceState = instance.state
-        self.session: Session | None = instance.session
-        self.records = instance.records
-        self.mails = mails
-        self.given = [Addressed(mail.execution, mail.event) for mail in mails]
-        self.now = now
-        self.fresh = fresh
-        self.since: float | None = None
-        self.outcome: Outcome | None = None
+    instance: Instance
+    state: InstanceState
+    session: Session | None
+    records: Sequence[TurnRecord]
+    """The history that a session, yet to be made, has to be brought through."""
+    mails: Sequence[Mail]
+    now: int
+    fresh: Fresh
+    since: float | None = None
+    outcome: Outcome | None = None
 
 
 class Interrupted(Exception):
@@ -144,16 +142,16 @@ class TurnRunner:
         state, session = job.state, job.session
         try:
             if session is None:
-                job.session = session = self._orchestrators.open(state.name, state.id)
+                job.session = session = self._orchestrators.open(state.row.name, state.row.id)
                 if job.records:
                     session.replay(job.records)
-            return run(state, session, job.given, now=job.now, fresh=job.fresh)
+            return run(state, session, job.mails, now=job.now, fresh=job.fresh)
         except NonDeterminismError as error:
             failure = Failure(
                 type="NonDeterministicOrchestrationException",
                 message=str(error),
                 kind="orchestrator",
-                function=state.name,
+                function=state.row.name,
             )
             return fail(state, failure, now=job.now)
 

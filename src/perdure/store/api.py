@@ -15,7 +15,7 @@ store, in the order in which they were committed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -70,6 +70,18 @@ class TimerRow(Struct, frozen=True, gc=False):
     task_id: int
 
 
+class PayloadRow(Struct, frozen=True, gc=False):
+    """A large text of one execution, kept apart from the rows that refer to it by its id."""
+
+    id: int
+    """Made by the host, like the ids of messages."""
+    instance: int
+    execution: int
+    encoding: Literal["utf-8", "zlib"]
+    """How `body` holds the text: its UTF-8, as it is or compressed."""
+    body: bytes
+
+
 class Commit(Struct, gc=False):
     """All that a batch of turns changes. No row occurs twice, and none both as new and as done."""
 
@@ -81,6 +93,9 @@ class Commit(Struct, gc=False):
     updated: list[InstanceRow] = []
     """Written over the row of the same key, which must exist (ShortCount). Key, id, partition and kind never
     change."""
+    advanced: list[InstanceRow] = []
+    """As `updated`, for rows that differ from what is stored in `core.state.PROGRESS` at most. Nothing else is written
+    or looked at, whatever the row has there."""
     purged: list[int] = []
     """Instance keys, deleted with all that belongs to them; must exist (ShortCount)."""
     history: list[HistoryRow] = []
@@ -97,6 +112,7 @@ class Commit(Struct, gc=False):
         return not (
             self.created
             or self.updated
+            or self.advanced
             or self.purged
             or self.history
             or self.inbox_new
@@ -131,9 +147,18 @@ class Store(Protocol):
         ...
 
     def sweep(self, host_id: str, limit: int) -> bool:
-        """Delete up to `limit` history rows of retired executions; True if some are left. Not numbered.
+        """Delete up to `limit` history rows of retired executions, and their payloads; True if some are left.
 
-        Raises LaneLost if the host is not alive.
+        Payloads that hosts which are gone wrote for instances that never came to be go too. Not numbered. Raises
+        LaneLost if the host is not alive.
+        """
+        ...
+
+    def write_payloads(self, host_id: str, rows: Sequence[PayloadRow]) -> None:
+        """Durable when it returns. Not numbered: it may be called beside `commit`, by another thread.
+
+        A commit may refer to them from then on. What no commit refers to goes with its execution or its instance.
+        Raises LaneLost if the host is not alive, RefusedData, StoreUnavailable.
         """
         ...
 
@@ -149,6 +174,10 @@ class Store(Protocol):
 
     def history(self, execution: int, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
         """Rows with `first` > `after`, in order."""
+        ...
+
+    def payloads(self, ids: Sequence[int]) -> dict[int, PayloadRow]:
+        """By id, those that exist."""
         ...
 
     def inbox(self, after: int, limit: int) -> list[StoredMail]:

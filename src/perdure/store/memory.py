@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from operator import attrgetter
 from typing import Any
@@ -23,10 +23,11 @@ from perdure.core.codec import join_records
 from perdure.core.errors import IdTaken, InstanceNotFound, LaneLost, RefusedData, ShortCount, StoreUnavailable
 from perdure.core.ids import first_key
 from perdure.core.protocols import InstanceQuery
-from perdure.core.state import InstanceRow
+from perdure.core.state import PROGRESS, InstanceRow
 from perdure.store.api import Commit, HistoryRow, Host, InboxRow, StoredMail, TimerRow
 
 _first_of: Callable[[HistoryRow], int] = attrgetter("first")
+_progress: Callable[[InstanceRow], tuple[Any, ...]] = attrgetter(*PROGRESS)
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -56,6 +57,10 @@ class _Hub:
         self.instances[row.key] = row
         insort(self.keys, row.key)
         self.key_of[row.id] = row.key
+
+    def advance_instance(self, row: InstanceRow) -> None:
+        progress = dict(zip(PROGRESS, _progress(row), strict=True))
+        self.instances[row.key] = msgspec.structs.replace(self.instances[row.key], **progress)
 
     def delete_instance(self, key: int) -> None:
         row = self.instances.pop(key)
@@ -224,13 +229,17 @@ class MemoryStore:
                 raise RefusedData(f"instance key {row.key} exists already")
             ids.add(row.id)
             keys.add(row.key)
+        purged = set(commit.purged)
         self._check_values(commit.updated)
-        updated = {row.key for row in commit.updated} - set(commit.purged)
-        if len(updated) < len(commit.updated) or not _all_exist(list(updated), hub.instances):
+        if not _all_exist([row.key for row in commit.updated], hub.instances, purged):
             raise ShortCount("an instance to be updated does not exist")
         for row in commit.updated:
             old = hub.instances[row.key]
             assert (row.id, row.partition, row.kind) == (old.id, old.partition, old.kind), row
+        for row in commit.advanced:
+            self._check_fields(PROGRESS, _progress(row))
+        if not _all_exist([row.key for row in commit.advanced], hub.instances, purged):
+            raise ShortCount("an instance to be advanced does not exist")
         self._check_new(
             commit.history, lambda r: (r.execution, r.first), lambda r: hub.has_history(r.execution, r.first)
         )
@@ -252,7 +261,10 @@ class MemoryStore:
             self._check_row(row)
 
     def _check_row(self, row: Struct) -> None:
-        for name, value in zip(row.__struct_fields__, msgspec.structs.astuple(row), strict=True):
+        self._check_fields(row.__struct_fields__, msgspec.structs.astuple(row))
+
+    def _check_fields(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        for name, value in zip(names, values, strict=True):
             match value:
                 case str():
                     try:
@@ -277,6 +289,8 @@ class MemoryStore:
             hub.insert_instance(row)
         for row in commit.updated:
             hub.instances[row.key] = row
+        for row in commit.advanced:
+            hub.advance_instance(row)
         for row in commit.history:
             hub.insert_history(row)
         for id in commit.inbox_done:
@@ -395,8 +409,8 @@ class MemoryStore:
         return self._tables
 
 
-def _all_exist(keys: Sequence[int], table: Container[int]) -> bool:
-    return len(set(keys)) == len(keys) and all(key in table for key in keys)
+def _all_exist(keys: Sequence[int], table: Container[int], gone: Set[int] = frozenset()) -> bool:
+    return len(set(keys)) == len(keys) and all(key in table and key not in gone for key in keys)
 
 
 def _timer(row: TimerRow) -> tuple[int, int, int, int]:

@@ -42,7 +42,7 @@ def test_keys_of_a_later_host_are_above_those_of_every_earlier_one() -> None:
 
 
 def test_an_execution_id_has_32_hexadecimal_digits_and_tells_hosts_and_keys_apart() -> None:
-    ids = {execution_id(prefix, key) for prefix in (0, 1, 2**64 - 1) for key in (0, 1, first_key(5) + 7)}
+    ids = {execution_id(f"{prefix:016x}", key) for prefix in (0, 1, 2**64 - 1) for key in (0, 1, first_key(5) + 7)}
     assert len(ids) == 9
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in ids)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec import UNSET
@@ -36,7 +36,7 @@ from perdure.core.events import (
 )
 from perdure.core.protocols import Step
 from perdure.core.state import InstanceState
-from perdure.core.turn import Addressed, Checkpoint, Fresh, begin, control, fail, receive_late, restart, run
+from perdure.core.turn import Checkpoint, Fresh, Start, begin, control, fail, receive_late, restart, run
 
 KEY, EXECUTION, NEXT = 7, 8, 9
 PARENT = ParentLink(key=1, instance_id="parent", execution=2, task_id=3, name="calls")
@@ -64,16 +64,17 @@ class Scripted:
         pass
 
 
+class Given(NamedTuple):
+    execution: int
+    event: Received
+
+
 def begun(parent: ParentLink | None = None, now: int = 100) -> InstanceState:
     state, _ = begin(
+        Start("f", input="1", parent=parent, request_id="r"),
         key=KEY,
         id="it",
-        execution=Fresh(EXECUTION, "e" * 32),
-        name="f",
-        version=None,
-        input="1",
-        parent=parent,
-        request_id="r",
+        execution=Fresh(EXECUTION, "e" * 16),
         now=now,
     )
     return state
@@ -82,8 +83,8 @@ def begun(parent: ParentLink | None = None, now: int = 100) -> InstanceState:
 def turn(
     state: InstanceState, session: Scripted, *given: Received, execution: int = EXECUTION, now: int = 200
 ) -> Checkpoint:
-    addressed = [Addressed(0 if isinstance(event, EventRaised) else execution, event) for event in given]
-    return run(state, session, addressed, now=now, fresh=Fresh(NEXT, "f" * 32))
+    addressed = [Given(0 if isinstance(event, EventRaised) else execution, event) for event in given]
+    return run(state, session, addressed, now=now, fresh=Fresh(NEXT, "f" * 16))
 
 
 def running(*decided: Decided, parent: ParentLink | None = None) -> InstanceState:
@@ -104,14 +105,10 @@ def record(checkpoint: Checkpoint) -> TurnRecord:
 
 def test_a_new_instance_is_pending_with_its_start_recorded_and_not_run() -> None:
     state, checkpoint = begin(
+        Start("f", version="v1", input='"in"', parent=PARENT, request_id="r"),
         key=KEY,
         id="it",
-        execution=Fresh(EXECUTION, "e" * 32),
-        name="f",
-        version="v1",
-        input='"in"',
-        parent=PARENT,
-        request_id="r",
+        execution=Fresh(EXECUTION, "e" * 16),
         now=100,
     )
     row = checkpoint.row
@@ -119,7 +116,12 @@ def test_a_new_instance_is_pending_with_its_start_recorded_and_not_run() -> None
     assert (row.parent_key, row.parent_execution, row.parent_task, row.parent_id) == (1, 2, 3, "parent")
     assert (row.created_at, row.updated_at, row.completed_at) == (100, 100, None)
     started = ExecutionStarted(
-        name="f", instance_id="it", execution_id="e" * 32, input='"in"', version="v1", parent=PARENT
+        name="f",
+        instance_id="it",
+        execution_id=Fresh(EXECUTION, "e" * 16).id,
+        input='"in"',
+        version="v1",
+        parent=PARENT,
     )
     assert record(checkpoint) == TurnRecord(at=100, received=[started], deferred=True)
     assert state.unrun == [started]
@@ -133,24 +135,17 @@ def test_the_first_turn_applies_the_start_and_records_only_what_came_since() -> 
     at, seen = session.seen[0]
     assert (at, [type(e) for e in seen]) == (200, [ExecutionStarted, EventRaised])
     assert record(checkpoint) == TurnRecord(at=200, received=[event], decided=[TaskScheduled(0, "a")])
-    assert (state.status, state.unrun, state.sequence) == ("Running", [], 2)
+    assert (state.row.status, state.unrun, state.row.sequence) == ("Running", [], 2)
     assert checkpoint.first == 1
     assert not checkpoint.row.ready
 
 
 def test_an_ended_instance_begins_anew_without_a_trace_of_the_execution_before() -> None:
     state = running(TimerCreated(4, 900), TaskScheduled(5, "a"))
-    state.parked = None
+    state.row.parked = None
     turn(state, Scripted([ExecutionCompleted("Failed", failure=FAILURE)]), EventRaised("go"))
     checkpoint = restart(
-        state,
-        execution=Fresh(NEXT, "f" * 32),
-        name="g",
-        version="v2",
-        input="2",
-        parent=None,
-        request_id="second",
-        now=500,
+        state, Start("g", version="v2", input="2", request_id="second"), execution=Fresh(NEXT, "f" * 16), now=500
     )
     row = checkpoint.row
     assert (row.key, row.execution, row.generation, row.sequence, row.status) == (KEY, NEXT, 0, 1, "Pending")
@@ -163,16 +158,7 @@ def test_an_ended_instance_begins_anew_without_a_trace_of_the_execution_before()
 
 def test_only_an_ended_instance_begins_anew() -> None:
     with pytest.raises(AssertionError):
-        restart(
-            begun(),
-            execution=Fresh(NEXT, ""),
-            name="f",
-            version=None,
-            input=None,
-            parent=None,
-            request_id=None,
-            now=1,
-        )
+        restart(begun(), Start("f"), execution=Fresh(NEXT, ""), now=1)
 
 
 # --- what reaches the code -------------------------------------------------------------------------------------------
@@ -217,7 +203,7 @@ def test_the_second_of_two_answers_to_one_task_is_dropped() -> None:
 
 def test_answers_close_their_tasks_and_count_activities() -> None:
     state = running(*OPEN, TaskScheduled(3, "b"))
-    assert state.open_activities == 2
+    assert state.row.open_activities == 2
     checkpoint = turn(state, Scripted(), TaskFailed(3, FAILURE), TimerFired(1, 180), now=300)
     assert set(state.open) == {0, 2}
     assert checkpoint.row.open_activities == 1
@@ -352,7 +338,7 @@ def test_a_new_generation_has_its_own_execution_and_the_events_that_nobody_took(
     session = Scripted([TimerCreated(5, 999), ContinueAsNew("2")], carried=carried)
     checkpoint = turn(state, session, EventRaised("go"), TaskCompleted(0, "1"))
     row = checkpoint.row
-    assert (row.execution, row.execution_id, row.generation, row.sequence) == (NEXT, "f" * 32, 1, 1)
+    assert (row.execution, row.execution_id, row.generation, row.sequence) == (NEXT, Fresh(NEXT, "f" * 16).id, 1, 1)
     assert (row.status, row.input, row.ready, row.open_activities) == ("Running", "2", True, 0)
     assert (checkpoint.retired, checkpoint.execution, checkpoint.first) == (EXECUTION, NEXT, 0)
     assert checkpoint.timers_gone == [OPEN[1]]
@@ -380,7 +366,7 @@ def test_events_that_waited_for_a_generation_and_that_it_did_not_see_go_to_the_n
     waiting = [EventRaised("one"), EventRaised("two"), EventRaised("three")]
     turn(state, Scripted([ContinueAsNew("2")], carried=waiting), EventRaised("go"))
     session = Scripted([ContinueAsNew("3")], carried=[EventRaised("one")], consumed=2)
-    checkpoint = run(state, session, [Addressed(0, EventRaised("four"))], now=300, fresh=Fresh(10, "a" * 32))
+    checkpoint = run(state, session, [Given(0, EventRaised("four"))], now=300, fresh=Fresh(10, "a" * 16))
     assert checkpoint.taken == 0
     assert record(checkpoint).received[1:] == waiting
 
@@ -399,7 +385,7 @@ def test_an_answer_to_the_generation_before_does_not_reach_the_next() -> None:
 def test_terminate_ends_whatever_the_status_and_tells_the_parent() -> None:
     for prepare in ([], [ExecutionSuspended()]):
         state = running(*OPEN, parent=PARENT)
-        state.parked = "for a reason"
+        state.row.parked = "for a reason"
         for event in prepare:
             control(state, event, now=160)
         checkpoint = control(state, ExecutionTerminated('a "reason"'), now=200)
@@ -439,12 +425,12 @@ def test_what_does_not_fit_the_status_changes_nothing() -> None:
     control(state, ExecutionTerminated(None), now=400)
     for event in (ExecutionTerminated(None), ExecutionSuspended(), ExecutionResumed()):
         assert control(state, event, now=500).record is None
-    assert state.status == "Terminated"
+    assert state.row.status == "Terminated"
 
 
 def test_resume_releases_a_parked_instance() -> None:
     state = running()
-    state.parked = "for a reason"
+    state.row.parked = "for a reason"
     assert state.held
     row = control(state, ExecutionResumed(), now=200).row
     assert (row.parked, row.status) == (None, "Running")

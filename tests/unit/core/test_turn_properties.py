@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -36,12 +36,17 @@ from perdure.core.events import (
     TurnRecord,
 )
 from perdure.core.protocols import Session
-from perdure.core.state import fold, from_row, to_row
-from perdure.core.turn import Addressed, Checkpoint, Fresh, begin, control, receive_late, run
+from perdure.core.state import fold, from_row
+from perdure.core.turn import Checkpoint, Fresh, Start, begin, control, receive_late, run
 
 KINDS = ["chain", "fan", "tree", "nested", "canceller", "saga", "guarded", "quitter", "collector", "eternal", "relay"]
 KEYS = range(100, 10_000)
 FAILURE = Failure(type="ValueError", message="no", kind="activity", function="a")
+
+
+class Given(NamedTuple):
+    execution: int
+    event: Received
 
 
 class Driven:
@@ -55,26 +60,16 @@ class Driven:
         self.histories: dict[int, list[bytes]] = {}
         self.stored_timers: set[tuple[int, int]] = set()
         text = json.dumps(draw_input(kind, "it", self.random, long_pauses=True))
-        self.state, checkpoint = begin(
-            key=1,
-            id="it",
-            execution=self.fresh(),
-            name=kind,
-            version=None,
-            input=text,
-            parent=None,
-            request_id=None,
-            now=self.now,
-        )
+        self.state, checkpoint = begin(Start(kind, input=text), key=1, id="it", execution=self.fresh(), now=self.now)
         self.session: Session = self.app.orchestrators.open(kind, "it")
         self.store(checkpoint)
 
     def fresh(self) -> Fresh:
         key = next(self.keys)
-        return Fresh(key, f"{key:032x}")
+        return Fresh(key, f"{key:016x}")
 
     def records(self) -> list[TurnRecord]:
-        return decode_records(join_records(self.histories[self.state.execution]))
+        return decode_records(join_records(self.histories[self.state.row.execution]))
 
     def store(self, checkpoint: Checkpoint) -> None:
         if checkpoint.record is not None:
@@ -87,19 +82,19 @@ class Driven:
         if checkpoint.retired is not None:
             del self.histories[checkpoint.retired]
             self.session.close()
-            self.session = self.app.orchestrators.open(self.state.name, "it")
+            self.session = self.app.orchestrators.open(self.state.row.name, "it")
         self.check(checkpoint)
 
     def check(self, checkpoint: Checkpoint) -> None:
         state, row = self.state, checkpoint.row
         reloaded = fold(from_row(row), self.records())
         assert msgspec.to_builtins(reloaded) == msgspec.to_builtins(state)
-        assert row.sequence == len(self.histories[state.execution])
+        assert row.sequence == len(self.histories[state.row.execution])
         assert row.ready == bool(state.unrun)
         activities = [task for task in state.open.values() if isinstance(task, TaskScheduled)]
         assert row.open_activities == (0 if state.ended else len(activities))
         timers = {task.task_id for task in state.open.values() if isinstance(task, TimerCreated)}
-        expected = set() if state.ended else {(state.execution, task_id) for task_id in timers}
+        expected = set() if state.ended else {(state.row.execution, task_id) for task_id in timers}
         assert self.stored_timers == expected, "a timer is stored for as long as its task is open"
         assert not state.ended or not state.unrun
 
@@ -130,16 +125,16 @@ class Driven:
             assert checkpoint.taken == len(messages)
         self.store(checkpoint)
 
-    def draw_message(self) -> Addressed:
+    def draw_message(self) -> Given:
         tasks = list(self.state.open.values())
         if not tasks or self.random.random() < 0.25:
-            return Addressed(0, EventRaised("number", str(self.random.randrange(1, 10))))
+            return Given(0, EventRaised("number", str(self.random.randrange(1, 10))))
         task = self.random.choice(tasks)
         stray = self.random.random() < 0.1
         answer = self.answer(task)
         if isinstance(answer, TimerFired):
             self.now = max(self.now, answer.fire_at)
-        return Addressed(self.state.execution - 1 if stray else self.state.execution, answer)
+        return Given(self.state.row.execution - 1 if stray else self.state.row.execution, answer)
 
     def answer(self, task: Any) -> Received:
         fails = self.random.random() < 0.2
@@ -156,13 +151,13 @@ class Driven:
     def bring_back(self) -> None:
         """As after an eviction: the state from its row and history, the session from the history alone."""
         self.session.close()
-        self.session = self.app.orchestrators.open(self.state.name, "it")
+        self.session = self.app.orchestrators.open(self.state.row.name, "it")
         records = self.records()
         if self.state.ended:
             return
         if records:
             self.session.replay(records)
-        self.state = fold(from_row(to_row(self.state)), records)
+        self.state = fold(from_row(self.state.snapshot()), records)
 
 
 @pytest.mark.parametrize("kind", KINDS)

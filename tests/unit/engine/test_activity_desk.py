@@ -25,12 +25,14 @@ class Desk:
         table = ActivityTable()
         for name, function in functions.items():
             table.add(ActivityFunction(name, function, "value"))
-        self.desk = ActivityDesk(self.runtime, table, SLOTS, 6, self.delivered.append)
+        self.desk = ActivityDesk(self.runtime, table, SLOTS, 6, self.delivered.extend)
         self.threads: HandPool = self.runtime.pools["activity"]
 
     def add(self, target: int, count: int, name: str = "quick", first: int = 0) -> None:
         for task_id in range(first, first + count):
-            self.desk.add(target, f"instance {target}", target + 1000, TaskScheduled(task_id, name, str(task_id)))
+            self.desk.add(
+                Call.of(target, f"instance {target}", target + 1000, TaskScheduled(task_id, name, str(task_id)))
+            )
 
     def finish(self, count: int = 1, seconds: float = 0.0) -> None:
         """Let the pool run that many calls, each taking so long."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from perdure.core.events import EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated, Received
-from perdure.core.state import InstanceState, Status
+from perdure.core.state import Status
+from perdure.core.turn import Fresh, Start, begin
 from perdure.engine.instances import Instance, InstanceTable, Mail
 
 EVENT, SUSPEND, RESUME, TERMINATE = EventRaised("go"), ExecutionSuspended(), ExecutionResumed(), ExecutionTerminated()
@@ -15,18 +16,10 @@ EVENT, SUSPEND, RESUME, TERMINATE = EventRaised("go"), ExecutionSuspended(), Exe
 
 def instance_with(*events: Received, status: Status = "Running", parked: str | None = None, key: int = 1) -> Instance:
     instance = Instance(key)
-    instance.state = InstanceState(
-        key=key,
-        id=f"it-{key}",
-        name="f",
-        version=None,
-        status=status,
-        created_at=0,
-        updated_at=0,
-        execution=2,
-        execution_id="e",
-        parked=parked,
-    )
+    instance.state, _ = begin(Start("f"), key=key, id=f"it-{key}", execution=Fresh(2, "e"), now=0)
+    instance.state.unrun = []
+    instance.state.row.status = status
+    instance.state.row.parked = parked
     instance.id = f"it-{key}"
     instance.mailbox.extend(Mail(number, key, 0, event) for number, event in enumerate(events))
     return instance
@@ -91,7 +84,7 @@ def test_an_instance_wants_a_turn_for_mail_or_for_a_start_that_no_code_has_seen(
     assert fresh.state is not None and idle.state is not None
     fresh.state.unrun = [EVENT]
     assert [one.wants_turn for one in (idle, mailed, fresh)] == [False, True, True]
-    fresh.state.status = "Suspended"
+    fresh.state.row.status = "Suspended"
     mailed.side = []
     assert [one.wants_turn for one in (mailed, fresh)] == [False, False]
     mailed.side, mailed.state = None, None

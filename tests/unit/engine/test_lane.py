@@ -7,7 +7,7 @@ from typing import Any
 from perdure.core.codec import decode_records
 from perdure.core.events import EventRaised, ExecutionSuspended, ExecutionTerminated, TaskCompleted, TimerCreated
 from perdure.core.ids import first_key
-from perdure.core.turn import Checkpoint, Fresh, begin, control, restart
+from perdure.core.turn import Checkpoint, Fresh, Start, begin, control, restart
 from perdure.engine.instances import Instance, Mail
 from perdure.engine.lane import Lane
 from perdure.store.api import Commit, Host, TimerRow
@@ -23,15 +23,7 @@ class Gathering:
         self.lane = Lane(Host("3-abc", 3, 0xABC))
         self.instance = Instance(self.lane.make_key())
         self.instance.state, self.begun = begin(
-            key=self.instance.key,
-            id="it",
-            execution=Fresh(self.lane.make_key(), "e"),
-            name="f",
-            version=None,
-            input=None,
-            parent=None,
-            request_id=None,
-            now=1,
+            Start("f"), key=self.instance.key, id="it", execution=Fresh(self.lane.make_key(), "e"), now=1
         )
 
     def gather(self, checkpoint: Checkpoint) -> None:
@@ -91,7 +83,7 @@ def test_turns_of_one_execution_become_one_history_row_and_one_instance_row() ->
 
     gathering.gather(control(gathering.instance.state, ExecutionTerminated(), now=3))
     commit = gathering.seal()
-    assert (commit.created, [row.status for row in commit.updated]) == ([], ["Terminated"])
+    assert (commit.created, [row.status for row in commit.advanced]) == ([], ["Terminated"])
     assert [history.first for history in commit.history] == [2]
 
 
@@ -101,10 +93,8 @@ def test_an_execution_that_begins_and_retires_in_one_batch_leaves_no_history() -
     state = gathering.instance.state
     assert state is not None
     gathering.gather(control(state, ExecutionTerminated(), now=2))
-    first = state.execution
-    anew = restart(
-        state, execution=Fresh(99, "x"), name="f", version=None, input=None, parent=None, request_id=None, now=3
-    )
+    first = state.row.execution
+    anew = restart(state, Start("f"), execution=Fresh(99, "x"), now=3)
     gathering.gather(anew)
     commit = gathering.seal()
     assert [history.execution for history in commit.history] == [99]
@@ -116,16 +106,22 @@ def test_a_timer_that_is_made_and_gone_within_a_batch_is_not_written() -> None:
     gathering.create()
     state = gathering.instance.state
     assert state is not None
-    made = Checkpoint(row=gathering.begun.row, taken=0, execution=state.execution, timers=[TimerCreated(1, 9)])
-    gone = Checkpoint(row=gathering.begun.row, taken=0, execution=state.execution, timers_gone=[TimerCreated(1, 9)])
-    gathering.gather(made)
-    gathering.gather(gone)
+    row, execution, timer = gathering.begun.row, state.row.execution, TimerCreated(1, 9)
+
+    def made(first: int) -> Checkpoint:
+        return Checkpoint(row, 0, execution, first, b"{}", timers=[timer])
+
+    def gone(first: int) -> Checkpoint:
+        return Checkpoint(row, 0, execution, first, b"{}", timers_gone=[timer])
+
+    gathering.gather(made(1))
+    gathering.gather(gone(2))
     commit = gathering.seal()
     assert (commit.timers_new, commit.timers_done) == ([], [])
-    gathering.gather(made)
-    assert gathering.seal().timers_new == [TimerRow(9, gathering.instance.key, state.execution, 1)]
-    gathering.gather(gone)
-    assert gathering.seal().timers_done == [TimerRow(9, gathering.instance.key, state.execution, 1)]
+    gathering.gather(made(3))
+    assert gathering.seal().timers_new == [TimerRow(9, gathering.instance.key, execution, 1)]
+    gathering.gather(gone(4))
+    assert gathering.seal().timers_done == [TimerRow(9, gathering.instance.key, execution, 1)]
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

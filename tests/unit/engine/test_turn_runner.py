@@ -11,7 +11,7 @@ from perdure.core.errors import NonDeterminismError, TurnTimeout
 from perdure.core.events import EventRaised, Received, TurnRecord
 from perdure.core.protocols import Step
 from perdure.core.state import InstanceState
-from perdure.core.turn import Checkpoint, Fresh, begin
+from perdure.core.turn import Checkpoint, Fresh, Start, begin
 from perdure.engine.instances import Instance, Mail
 from perdure.engine.turns import Interrupted, Job, TurnRunner
 
@@ -67,8 +67,8 @@ class Thread:
     def job(self, instance_id: str, does: Callable[[], object] = int) -> Job:
         self.orchestrators.plans[instance_id] = does
         instance = Instance(1)
-        instance.state = state_of(instance_id)
-        return Job(instance, [Mail(1, 1, 0, EventRaised("go"))], self.runtime.time, Fresh(9, "f"))
+        instance.state = state = state_of(instance_id)
+        return Job(instance, state, None, (), [Mail(1, 1, 0, EventRaised("go"))], self.runtime.time, Fresh(9, "f"))
 
     def run(self) -> None:
         self.worker.run_next()
@@ -79,17 +79,7 @@ class Thread:
 
 
 def state_of(instance_id: str) -> InstanceState:
-    state, _ = begin(
-        key=1,
-        id=instance_id,
-        execution=Fresh(2, "e"),
-        name="f",
-        version=None,
-        input=None,
-        parent=None,
-        request_id=None,
-        now=1,
-    )
+    state, _ = begin(Start("f"), key=1, id=instance_id, execution=Fresh(2, "e"), now=1)
     return state
 
 

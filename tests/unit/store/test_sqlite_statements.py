@@ -9,12 +9,14 @@ import apsw
 import pytest
 
 import perdure.store.sqlite
+from perdure.core.state import PROGRESS, InstanceRow
 from perdure.store.sqlite.format import FORMAT
 from perdure.store.sqlite.statements import STATEMENTS
 
 WIDTHS = {
-    "insert_instances": 28,
-    "update_instances": 28,
+    "insert_instances": len(InstanceRow.__struct_fields__) + 1,
+    "update_instances": len(InstanceRow.__struct_fields__) + 1,
+    "advance_instances": len(PROGRESS) + 2,
     "insert_history": 3,
     "insert_messages": 6,
     "insert_timers": 5,
@@ -44,6 +46,11 @@ def test_a_statement_finds_its_rows_by_an_index(connection: apsw.Connection, nam
         # An index on the hub alone is the whole table of a file with one hub.
         if name not in ("garbage", "count_created", "count_ids"):
             assert not re.search(rf"SEARCH ({GROWING}) .*\(hub=\?\)", step), plan
+
+
+def test_the_table_of_instances_has_the_columns_of_a_row_and_the_hub(connection: apsw.Connection) -> None:
+    columns = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info('instance')")]
+    assert sorted(columns) == sorted([*InstanceRow.__struct_fields__, "hub"])
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import apsw
 import msgspec
@@ -13,7 +15,7 @@ from msgspec.structs import astuple
 
 from perdure.core.errors import IdTaken, LaneLost, ShortCount
 from perdure.core.ids import PARTITIONS
-from perdure.core.state import InstanceRow
+from perdure.core.state import PROGRESS, InstanceRow
 from perdure.store.api import Commit, Host
 from perdure.store.sqlite import reads
 from perdure.store.sqlite.bulk import Bulk
@@ -25,6 +27,7 @@ _RETIRE_PURGED = STATEMENTS["retire_purged"]
 _DELETE_INSTANCES = STATEMENTS["delete_instances"]
 _INSERT_INSTANCES = Bulk("insert_instances", width=len(InstanceRow.__struct_fields__) + 1)
 _UPDATE_INSTANCES = Bulk("update_instances", width=len(InstanceRow.__struct_fields__) + 1)
+_ADVANCE_INSTANCES = Bulk("advance_instances", width=len(PROGRESS) + 2)
 _INSERT_HISTORY = Bulk("insert_history", width=3)
 _DELETE_MESSAGES = STATEMENTS["delete_messages"]
 _INSERT_MESSAGES = Bulk("insert_messages", width=6)
@@ -32,6 +35,8 @@ _DELETE_TIMERS = Bulk("delete_timers", width=4)
 _INSERT_TIMERS = Bulk("insert_timers", width=5)
 _RETIRE = STATEMENTS["retire"]
 _PURGES = (STATEMENTS["purge_inbox"], STATEMENTS["purge_timers"], STATEMENTS["purge_payloads"])
+
+_progress: Callable[[InstanceRow], tuple[Any, ...]] = attrgetter("key", *PROGRESS)
 
 
 def register(connection: Connection, hub: int, now: int, random_bits: int) -> Host:
@@ -64,6 +69,9 @@ def apply(connection: Connection, hub: int, commit: Commit) -> None:
     if commit.updated:
         count = _UPDATE_INSTANCES.run(connection, _with_hub(commit.updated, hub))
         _demand(count, commit.updated, "instances to be updated")
+    if commit.advanced:
+        count = _ADVANCE_INSTANCES.run(connection, [(*_progress(row), hub) for row in commit.advanced])
+        _demand(count, commit.advanced, "instances to be advanced")
     if commit.history:
         _INSERT_HISTORY.run(connection, [astuple(row) for row in commit.history])
     if commit.inbox_done:

@@ -1,7 +1,8 @@
 -- Every statement by name. What several share or what follows from a struct is put in by statements.py: $instance, the
 -- columns of an InstanceRow in its order; $instance_values, as many parameters and one for the hub; $instance_changes,
--- assignments of the columns that may change; $instance_hub, where the hub is in a row of parameters; $mail, the columns
--- of a StoredMail; $query, the condition of an InstanceQuery.
+-- assignments of the columns that may change; $instance_hub, where the hub is in a row of parameters; $progress_changes
+-- and $progress_hub, the same for a row of PROGRESS; $mail, the columns of a StoredMail; $query, the condition of an
+-- InstanceQuery.
 
 -- === The hub =======================================================================================================
 
@@ -75,6 +76,11 @@ INSERT INTO instance ($instance, hub) SELECT * FROM (VALUES <rows>) WHERE column
 -- Counted.
 UPDATE instance SET $instance_changes
 FROM (VALUES <rows>) AS given WHERE key = given.column1 AND hub = given.$instance_hub;
+
+-- name: advance_instances
+-- Counted. Rows are a key, the columns of PROGRESS in their order, the hub.
+UPDATE instance SET $progress_changes
+FROM (VALUES <rows>) AS given WHERE key = given.column1 AND hub = given.$progress_hub;
 
 -- name: insert_history
 -- Refused by history_order when an execution has a row there.
