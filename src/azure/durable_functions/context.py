@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from azure.durable_functions import absent
@@ -322,6 +323,7 @@ class DurableOrchestrationContext:
             raise absent.attribute_error(f"{type(self).__name__!r} object", name, absent.CONTEXT)
 
 
+@lru_cache(1024)
 def _check(name: str) -> None:
     if not name:
         raise ValueError("function_name cannot be empty")

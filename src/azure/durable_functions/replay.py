@@ -153,9 +153,11 @@ class OrchestrationSession:
             self._refute(self._recorded.missing())
 
     def advance(self, at: int, received: Sequence[Received]) -> Step:
-        self._now = max(self._now, at)
+        if at > self._now:
+            self._now = at
         consumed = self._apply(received)
-        self._refute(self._recorded.missing())
+        if self._recorded is not _NOTHING_RECORDED:
+            self._refute(self._recorded.missing())
         step = Step(self._decided, consumed, self._custom_status, self._carried)
         self._decided = []
         self._custom_status = UNSET
@@ -352,10 +354,11 @@ class OrchestrationSession:
     def decide(self, decision: Decided) -> None:
         if self._continued is not None or self._closed:
             return
-        if not self._recorded.exhausted:
-            self._refute(self._recorded.match(decision))
+        recorded = self._recorded
+        if recorded is not _NOTHING_RECORDED and not recorded.exhausted:
+            self._refute(recorded.match(decision))
         elif self._replaying:
-            self._refute(self._recorded.excess(decision))
+            self._refute(recorded.excess(decision))
         else:
             self._decided.append(decision)
 

@@ -29,6 +29,19 @@ def first_key(ordinal: int) -> int:
     return ordinal << KEY_BITS
 
 
+RANDOM_ID_BITS = 74
+
+
+def new_instance_id(now: int, random_bits: int) -> str:
+    """32 hexadecimal digits of a UUID of version 7, from microseconds since the epoch and `RANDOM_ID_BITS` random bits.
+
+    Such ids sort by time, so the index of ids grows at its end. Random ones would touch a page of their own each, which
+    was a third of all that a start writes.
+    """
+    high, low = random_bits >> 62, random_bits & ((1 << 62) - 1)
+    return f"{(now // 1000) << 80 | 7 << 76 | high << 64 | 2 << 62 | low:032x}"
+
+
 def execution_id(prefix: str, key: int) -> str:
     """32 hexadecimal digits: those of the host's random 64 bits and those of an execution key."""
     return f"{prefix}{key:016x}"

@@ -98,10 +98,10 @@ class Checkpoint(Struct, gc=False):
     execution: int
     first: int = 0
     record: bytes | None = None
-    activities: list[TaskScheduled] = []
-    children: list[SubOrchestrationInstanceCreated] = []
-    timers: list[TimerCreated] = []
-    timers_gone: list[TimerCreated] = []
+    activities: Sequence[TaskScheduled] = ()
+    children: Sequence[SubOrchestrationInstanceCreated] = ()
+    timers: Sequence[TimerCreated] = ()
+    timers_gone: Sequence[TimerCreated] = ()
     answer_to: ParentLink | None = None
     answer: TaskAnswer | None = None
     retired: int | None = None
@@ -284,10 +284,12 @@ def _settle(
     checkpoint.children = children
     if end is None:
         checkpoint.activities = activities
-        checkpoint.timers = list(timers.values())
+        if timers:
+            checkpoint.timers = list(timers.values())
     else:
         _end(state, end, checkpoint, now)
-        checkpoint.timers_gone = [timer for timer in checkpoint.timers_gone if timer.task_id not in timers]
+        if timers:
+            checkpoint.timers_gone = [timer for timer in checkpoint.timers_gone if timer.task_id not in timers]
     checkpoint.row = state.snapshot()
     return checkpoint
 
@@ -343,7 +345,7 @@ def _end(state: InstanceState, end: ExecutionCompleted, checkpoint: Checkpoint, 
     row.parked = None
     state.unrun = []
     if state.open:
-        checkpoint.timers_gone = checkpoint.timers_gone + _open_timers(state)
+        checkpoint.timers_gone = [*checkpoint.timers_gone, *_open_timers(state)]
         if end.status != "Failed":
             state.open = {}
     row.open_activities = 0

@@ -27,7 +27,7 @@ from perdure.core.errors import (
 )
 from perdure.core.events import Control, EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated
 from perdure.core.failures import unknown_function
-from perdure.core.ids import check_instance_id, check_name, check_unicode
+from perdure.core.ids import RANDOM_ID_BITS, check_instance_id, check_name, check_unicode, new_instance_id
 from perdure.core.protocols import Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
 from perdure.core.turn import Start
@@ -248,7 +248,7 @@ class Doors:
         given = Start(start.name, start.version, start.input, None, start.request_id)
         if start.instance_id is None:
             if request.made is None:
-                request.made = f"{engine.runtime.random_bits(128):032x}"
+                request.made = new_instance_id(engine.runtime.now(), engine.runtime.random_bits(RANDOM_ID_BITS))
             made = engine.members.create(request.made, given)
             engine.lane.batch.began[made.key] = request
             self.answer_when_durable(request, request.made)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from perdure.core.codec import encode_message
 from perdure.core.errors import InstanceEnded, InstanceExists, InstanceNotFound, WrongStatus
 from perdure.core.events import CONTROLS, Control, EventRaised, ExecutionResumed, ExecutionSuspended
-from perdure.core.ids import check_instance_id, check_name, check_unicode
+from perdure.core.ids import RANDOM_ID_BITS, check_instance_id, check_name, check_unicode, new_instance_id
 from perdure.core.protocols import StartRequest
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED
@@ -22,7 +22,7 @@ from perdure.store.api import InboxRow, Store
 def submit_start(store: Store, runtime: Runtime, start: StartRequest) -> str:
     """Insert a new instance and return its id. Raises InvalidRequest, InstanceExists."""
     check_start(start)
-    made = f"{runtime.random_bits(128):032x}"
+    made = new_instance_id(runtime.now(), runtime.random_bits(RANDOM_ID_BITS))
     instance_id = made if start.instance_id is None else check_instance_id(start.instance_id)
     _, checkpoint = begin(
         Start(start.name, start.version, start.input, None, start.request_id),

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
+from msgspec.structs import astuple
+
 from perdure.core.errors import InstanceNotFound, InvalidRequest
 from perdure.core.events import EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated, TurnRecord
 from perdure.core.protocols import InstanceQuery, Reply, StartRequest
@@ -22,12 +24,14 @@ from perdure.engine import Engine
 from perdure.engine.loading import read_history
 from perdure.store.api import Store
 
+_PLAIN: frozenset[type] = frozenset({str, type(None)})
+
 
 class _Postbox:
     """Answers on their way to one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        self.loop = weakref.ref(loop)
         self._answers: deque[tuple[asyncio.Future[Any], Any]] = deque()
         self._told = False
 
@@ -36,7 +40,7 @@ class _Postbox:
         self._answers.append((future, answer))
         if not self._told:
             self._told = True
-            loop = self._loop()
+            loop = self.loop()
             if loop is not None and not loop.is_closed():
                 loop.call_soon_threadsafe(self._hand_out)
 
@@ -62,20 +66,24 @@ class LocalHub:
         self._engine = engine
         self._reader = runtime.worker("hub-reader")
         self._postboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Postbox] = weakref.WeakKeyDictionary()
+        self._last_used: _Postbox | None = None
 
     @property
     def name(self) -> str:
         return self._name
 
     async def start(self, request: StartRequest) -> str:
-        request = StartRequest(
-            name=_exact(request.name),
-            instance_id=_exact_or_none(request.instance_id),
-            input=_exact_or_none(request.input),
-            version=_exact_or_none(request.version),
-            request_id=_exact_or_none(request.request_id),
-        )
-        return await self._ask(lambda reply: self._engine.doors.start(request, reply))
+        if not {type(value) for value in astuple(request)} <= _PLAIN:
+            request = StartRequest(
+                name=_exact(request.name),
+                instance_id=_exact_or_none(request.instance_id),
+                input=_exact_or_none(request.input),
+                version=_exact_or_none(request.version),
+                request_id=_exact_or_none(request.request_id),
+            )
+        future, reply = self._slot()
+        self._runtime.post(self._engine.doors.start, request, reply)
+        return await future
 
     async def raise_event(
         self, instance_id: str, name: str, input: str | None, source: Literal["", "client"] = ""
@@ -121,20 +129,27 @@ class LocalHub:
             return row
         future, reply = self._slot()
         self._runtime.post(self._engine.doors.wait, instance_id, reply)
+        alarm = asyncio.get_running_loop().call_later(timeout, _set_none, future)
+        row = None
         try:
-            return await asyncio.wait_for(future, timeout)
-        except asyncio.TimeoutError:
-            self._runtime.post(self._engine.doors.stop_waiting, instance_id, reply)
-            row = await self.get(instance_id)
+            row = await future
+        finally:
+            alarm.cancel()
             if row is None:
-                raise InstanceNotFound(f"No instance with ID '{instance_id}' found.") from None
-            return row
+                self._runtime.post(self._engine.doors.stop_waiting, instance_id, reply)
+        row = row or await self.get(instance_id)
+        if row is None:
+            raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
+        return row
 
     def _slot(self) -> tuple[asyncio.Future[Any], Reply]:
         loop = asyncio.get_running_loop()
-        postbox = self._postboxes.get(loop)
-        if postbox is None:
-            postbox = self._postboxes[loop] = _Postbox(loop)
+        postbox = self._last_used
+        if postbox is None or postbox.loop() is not loop:
+            postbox = self._postboxes.get(loop)
+            if postbox is None:
+                postbox = self._postboxes[loop] = _Postbox(loop)
+            self._last_used = postbox
         future: asyncio.Future[Any] = loop.create_future()
         return future, functools.partial(postbox.put, future)
 
@@ -147,6 +162,11 @@ class LocalHub:
         future, reply = self._slot()
         self._reader.submit(read, reply)
         return await future
+
+
+def _set_none(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _exact(text: str) -> str:

@@ -97,13 +97,16 @@ class ThreadRuntime:
         return pool
 
     def _run(self) -> None:
-        take = self._queue.get
+        take, take_at_once = self._queue.get, self._queue.get_nowait
         while True:
             try:
-                item = take(timeout=self._pause())
+                item = take_at_once()
             except queue.Empty:
-                self._run_due()
-                continue
+                try:
+                    item = take(timeout=self._pause())
+                except queue.Empty:
+                    self._run_due()
+                    continue
             if item is None:
                 return
             self._call(*item)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from perdure.core.ids import (
     MAX_INSTANCE_ID,
     MAX_NAME,
     PARTITIONS,
+    RANDOM_ID_BITS,
     check_instance_id,
     check_name,
     check_text,
@@ -19,6 +21,7 @@ from perdure.core.ids import (
     child_id,
     execution_id,
     first_key,
+    new_instance_id,
     partition_of,
 )
 
@@ -45,6 +48,18 @@ def test_an_execution_id_has_32_hexadecimal_digits_and_tells_hosts_and_keys_apar
     ids = {execution_id(f"{prefix:016x}", key) for prefix in (0, 1, 2**64 - 1) for key in (0, 1, first_key(5) + 7)}
     assert len(ids) == 9
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in ids)
+
+
+@given(now=st.integers(0, 2**57), bits=st.integers(0, 2**RANDOM_ID_BITS - 1))
+def test_a_new_instance_id_is_a_uuid_of_version_7_that_sorts_by_time(now: int, bits: int) -> None:
+    made = UUID(new_instance_id(now, bits))
+    assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, now // 1000)
+    assert new_instance_id(now, bits) < new_instance_id(now + 1000, 0)
+
+
+@given(bits=st.sets(st.integers(0, 2**RANDOM_ID_BITS - 1), min_size=2))
+def test_new_instance_ids_of_one_moment_differ_as_their_random_bits_do(bits: set[int]) -> None:
+    assert len({new_instance_id(0, one) for one in bits}) == len(bits)
 
 
 def test_the_id_of_a_child_names_its_parents_execution_and_task() -> None:
