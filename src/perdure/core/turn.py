@@ -18,8 +18,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from msgspec import UNSET, Struct
 
@@ -51,6 +51,8 @@ from perdure.core.failures import own_failure
 from perdure.core.ids import execution_id, partition_of
 from perdure.core.protocols import Session, Step
 from perdure.core.state import ANSWERED, InstanceRow, InstanceState, close_task, open_task
+
+_RUNNABLE = frozenset({"Pending", "Running"})
 
 
 class Addressed(Protocol):
@@ -180,14 +182,16 @@ def _defer(state: InstanceState, received: list[Received], now: int) -> Checkpoi
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def run(state: InstanceState, session: Session, given: Sequence[Addressed], *, now: int, fresh: Fresh) -> Checkpoint:
+def run(
+    state: InstanceState, session: Session, given: Sequence[Addressed], *, now: int, fresh: Callable[[], Fresh]
+) -> Checkpoint:
     """Let the orchestrator see what came, as far as it concerns the current execution.
 
     `given` is in order of arrival and has no control events. `fresh` names the next execution, should there be one.
     Raises NonDeterminismError with the state unchanged; what else the session raises leaves the state undefined.
     """
     row, tasks, unrun = state.row, state.open, state.unrun
-    assert not state.ended and not state.held, f"instance {row.id!r} is {row.status}"
+    assert row.status in _RUNNABLE and row.parked is None, f"instance {row.id!r} is {row.status}"
     execution = row.execution
     accepted: list[Received] = []
     dropped: list[int] = []
@@ -195,13 +199,13 @@ def run(state: InstanceState, session: Session, given: Sequence[Addressed], *, n
     if now < state.last_now:
         now = state.last_now
     for place, addressed in enumerate(given):
-        event = addressed.event
+        event: Any = addressed.event
         if addressed.execution and addressed.execution != execution:
             dropped.append(place)
             continue
-        kind = ANSWERED.get(type(event))
+        kind = ANSWERED.get(event.__class__)
         if kind is not None:
-            task_id = cast("TaskAnswer", event).task_id
+            task_id = event.task_id
             if type(tasks.get(task_id)) is not kind or task_id in answered:
                 dropped.append(place)
                 continue
@@ -221,12 +225,14 @@ def run(state: InstanceState, session: Session, given: Sequence[Addressed], *, n
         taken, received = _place(applied, dropped), accepted[:applied]
     gone: list[TimerCreated] = []
     for event in received:
-        if type(event) in ANSWERED:
-            task = close_task(state, cast("TaskAnswer", event))
+        if event.__class__ in ANSWERED:
+            task = close_task(state, event)
             if type(task) is TimerCreated:
                 gone.append(task)
-    left = [event for event in unrun[step.consumed :] if isinstance(event, EventRaised)]
-    state.unrun = []
+    left: list[EventRaised] = []
+    if unrun:
+        left = [event for event in unrun[step.consumed :] if isinstance(event, EventRaised)]
+        state.unrun = []
     row.updated_at = now
     row.status = "Running"
     if step.custom_status is not UNSET:
@@ -251,7 +257,7 @@ def _settle(
     gone: list[TimerCreated],
     taken: int,
     now: int,
-    fresh: Fresh,
+    fresh: Callable[[], Fresh],
 ) -> Checkpoint:
     """Fold what the orchestrator asked for into one checkpoint."""
     activities: list[TaskScheduled] = []
@@ -276,7 +282,7 @@ def _settle(
             case ExecutionCompleted():
                 end = decision
             case ContinueAsNew():
-                checkpoint = _continue_as_new(state, decision, step.carried + left, gone, timers, taken, now, fresh)
+                checkpoint = _continue_as_new(state, decision, step.carried + left, gone, timers, taken, now, fresh())
                 checkpoint.children = children
                 return checkpoint
     checkpoint = _append(state, received, step.decided, taken, now)

@@ -47,10 +47,6 @@ class Call(Struct, eq=False, gc=False):
     def of(cls, target: int, instance_id: str, execution: int, scheduled: TaskScheduled) -> Call:
         return cls((execution, scheduled.task_id), target, instance_id, scheduled)
 
-    @property
-    def execution(self) -> int:
-        return self.name[0]
-
 
 class ActivityDesk:
     """`deliver` gets the calls that have ended, on the home thread."""
@@ -150,11 +146,15 @@ class ActivityDesk:
         plain: list[Callable[[], Any]] = []
         awaited: list[Callable[[], Any]] = []
         queues = self._queues
+        name, activity, room = "", None, 0
         while queues:
             target, queue = queues.popitem(last=False)
             call = queue[0] if isinstance(queue, deque) else queue
-            activity = self._activities.find(call.scheduled.name)
-            if activity is not None and self._running >= self._room_for(activity):
+            if call.scheduled.name != name:
+                name = call.scheduled.name
+                activity = self._activities.find(name)
+                room = self._room_for(activity) if activity is not None else 0
+            if activity is not None and self._running >= room:
                 queues[target] = queue
                 queues.move_to_end(target, last=False)
                 break
@@ -164,7 +164,7 @@ class ActivityDesk:
                 if queue:
                     queues[target] = queue
             if activity is None:
-                text = unknown_function(call.scheduled.name, "activity", self._activities.names())
+                text = unknown_function(name, "activity", self._activities.names())
                 self._finish(call, own_failure("FunctionNotFound", text))
                 continue
             call.status = "running"

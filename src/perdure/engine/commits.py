@@ -255,7 +255,7 @@ class Commits:
                 self._engine.members.after_reset(batch.touched[key])
             for instance, call in batch.starts:
                 state = instance.state
-                if state is None or state.ended or state.row.execution != call.execution:
+                if state is None or state.row.status in ENDED or state.row.execution != call.name[0]:
                     continue
                 if call.scheduled.task_id in state.open:
                     self._engine.desk.add(call)

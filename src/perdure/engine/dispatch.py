@@ -53,26 +53,27 @@ class Dispatch:
             instance = ready.popleft()
             instance.queued = False
             state = instance.state
-            if state is None or instance.busy or instance.reset or not instance.wants_turn:
+            if state is None or instance.busy or instance.reset or instance.side is not None:
                 continue
             mails = self._mail_for_code(instance, state)
             if mails is not None:
                 instance.busy = True
-                jobs.append(Job(instance, state, instance.session, instance.records, mails, now, lane.make_fresh()))
+                jobs.append(Job(instance, state, instance.session, instance.records, mails, now, lane.make_fresh))
         if jobs:
             engine.runner.submit(jobs)
 
     def _mail_for_code(self, instance: Instance, state: InstanceState) -> list[Mail] | None:
         """What the orchestrator's code is to see next; None if there was something else to do, which is done."""
         engine = self._engine
-        if state.ended:
+        if state.row.status in ENDED:
             self.absorb(instance)
             return None
         mails = instance.take(engine.settings.mails_in_turn)
-        if mails and mails[0].control:
-            self._control(instance, mails[0])
-            return None
-        if state.held:
+        if mails:
+            if mails[0].control:
+                self._control(instance, mails[0])
+                return None
+        elif not state.unrun or state.held:
             return None
         if instance.session is None and not engine.orchestrators.knows(state.row.name):
             instance.put_back(mails)
@@ -172,7 +173,8 @@ class Dispatch:
                 engine.desk.drop_queued(instance.key)
                 engine.members.drop_session(instance)
         engine.members.table.used(instance)
-        self.wake(instance)
+        if instance.mailbox or state.unrun:
+            self.wake(instance)
 
     def _control(self, instance: Instance, mail: Mail) -> None:
         engine, state, event = self._engine, instance.state, mail.event

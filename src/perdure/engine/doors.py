@@ -314,9 +314,12 @@ class Doors:
 def check_start(start: StartRequest) -> None:
     """Raises InvalidRequest for a text that not every store can hold."""
     check_name(start.name, "The orchestrator's name")
-    check_unicode(start.version or "", "The version")
-    check_unicode(start.input or "", "The input")
-    check_unicode(start.request_id or "", "The request id")
+    if start.version:
+        check_unicode(start.version, "The version")
+    if start.input:
+        check_unicode(start.input, "The input")
+    if start.request_id:
+        check_unicode(start.request_id, "The request id")
 
 
 def _gathered(instance: Instance) -> InstanceRow:

@@ -170,8 +170,10 @@ class Engine:
 
     def deliver(self, mail: Mail) -> None:
         """Put a message on its way. It becomes durable with the open batch."""
+        lane = self.commits.lane
+        assert lane is not None, "there is no lane at this moment"
         if not mail.row and not mail.backed:
-            self.lane.fresh[mail.id] = mail
+            lane.fresh[mail.id] = mail
         instance = self.members.table.get(mail.target)
         if instance is None:
             instance = self.members.bring(mail.target)
@@ -181,15 +183,18 @@ class Engine:
             mail.held = True
         else:
             instance.mailbox.append(mail)
-            self.dispatch.wake(instance)
-        self.schedule_pump()
+            if not instance.busy and not instance.queued:
+                self.dispatch.wake(instance)
+        if not self._pump_posted:
+            self.schedule_pump()
 
     def activities_done(self, calls: Sequence[Call]) -> None:
         if self.commits.lane is None or self.recovery is None or not self.recovery.done:
             return  # they are handed in once a lane is there
+        make_key = self.commits.lane.make_key
         for call in calls:
             assert call.event is not None
-            self.deliver(self.make_mail(call.target, call.execution, call.event, call.name))
+            self.deliver(Mail(make_key(), call.target, call.name[0], call.event, call.name))
 
     def _timer_due(self, row: TimerRow) -> None:
         event = TimerFired(task_id=row.task_id, fire_at=row.fire_at)

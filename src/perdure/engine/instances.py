@@ -109,7 +109,7 @@ class Instance:
         assert state is not None
         if not mailbox:
             return []
-        if mailbox[0].control:
+        if type(mailbox[0].event) in _CONTROLS:
             return [mailbox.pop(0)]
         held = state.held
         if held or state.row.status == "Pending":
@@ -120,7 +120,7 @@ class Instance:
                 return []
         count = 0
         for mail in mailbox:
-            if mail.control or count == limit:
+            if type(mail.event) in _CONTROLS or count == limit:
                 break
             count += 1
         taken = mailbox[:count]
@@ -137,15 +137,13 @@ class InstanceTable:
     def __init__(self) -> None:
         self._by_key: OrderedDict[int, Instance] = OrderedDict()
         self._by_id: dict[str, Instance] = {}
+        self.get: Callable[[int], Instance | None] = self._by_key.get
 
     def __len__(self) -> int:
         return len(self._by_key)
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(self._by_key.values())
-
-    def get(self, key: int) -> Instance | None:
-        return self._by_key.get(key)
 
     def find(self, id: str) -> Instance | None:
         """May be called from any thread."""

@@ -14,6 +14,7 @@ Any failure ends the lane: `Engine` drops everything gathered, asks the store ho
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from perdure.core.codec import encode_message, join_records
@@ -109,21 +110,16 @@ class Lane:
         self.batch = Batch(1)
         self.in_flight: Batch | None = None
         self.fresh: dict[int, Mail] = {}
-        self._next_key = first_key(host.ordinal) + 1
+        self.make_key: Callable[[], int] = count(first_key(host.ordinal) + 1).__next__
+        """A key for an instance, an execution or a message: one row of numbers serves all. From any thread."""
         self._prefix = f"{host.prefix:016x}"
 
     @property
     def free(self) -> bool:
         return self.in_flight is None
 
-    def make_key(self) -> int:
-        """A key for an instance, an execution or a message: one row of numbers serves all."""
-        key = self._next_key
-        self._next_key = key + 1
-        return key
-
     def make_fresh(self) -> Fresh:
-        """Names for an execution that may have to be made."""
+        """Names for another execution. From any thread."""
         return Fresh(self.make_key(), self._prefix)
 
     def consume(self, mail: Mail) -> None:

@@ -44,7 +44,7 @@ class Job(Struct, eq=False):
     """The history that a session, yet to be made, has to be brought through."""
     mails: Sequence[Mail]
     now: int
-    fresh: Fresh
+    fresh: Callable[[], Fresh]
     since: float | None = None
     outcome: Outcome | None = None
 

@@ -84,7 +84,7 @@ def turn(
     state: InstanceState, session: Scripted, *given: Received, execution: int = EXECUTION, now: int = 200
 ) -> Checkpoint:
     addressed = [Given(0 if isinstance(event, EventRaised) else execution, event) for event in given]
-    return run(state, session, addressed, now=now, fresh=Fresh(NEXT, "f" * 16))
+    return run(state, session, addressed, now=now, fresh=lambda: Fresh(NEXT, "f" * 16))
 
 
 def running(*decided: Decided, parent: ParentLink | None = None) -> InstanceState:
@@ -366,7 +366,7 @@ def test_events_that_waited_for_a_generation_and_that_it_did_not_see_go_to_the_n
     waiting = [EventRaised("one"), EventRaised("two"), EventRaised("three")]
     turn(state, Scripted([ContinueAsNew("2")], carried=waiting), EventRaised("go"))
     session = Scripted([ContinueAsNew("3")], carried=[EventRaised("one")], consumed=2)
-    checkpoint = run(state, session, [Given(0, EventRaised("four"))], now=300, fresh=Fresh(10, "a" * 16))
+    checkpoint = run(state, session, [Given(0, EventRaised("four"))], now=300, fresh=lambda: Fresh(10, "a" * 16))
     assert checkpoint.taken == 0
     assert record(checkpoint).received[1:] == waiting
 

@@ -119,7 +119,7 @@ class Driven:
     def turn(self) -> None:
         state = self.state
         messages = [self.draw_message() for _ in range(self.random.randrange(0, 4))]
-        checkpoint = run(state, self.session, messages, now=self.now, fresh=self.fresh())
+        checkpoint = run(state, self.session, messages, now=self.now, fresh=self.fresh)
         assert 0 <= checkpoint.taken <= len(messages)
         if checkpoint.retired is None and not state.ended:
             assert checkpoint.taken == len(messages)

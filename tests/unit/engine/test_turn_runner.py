@@ -68,7 +68,9 @@ class Thread:
         self.orchestrators.plans[instance_id] = does
         instance = Instance(1)
         instance.state = state = state_of(instance_id)
-        return Job(instance, state, None, (), [Mail(1, 1, 0, EventRaised("go"))], self.runtime.time, Fresh(9, "f"))
+        return Job(
+            instance, state, None, (), [Mail(1, 1, 0, EventRaised("go"))], self.runtime.time, lambda: Fresh(9, "f")
+        )
 
     def run(self) -> None:
         self.worker.run_next()
