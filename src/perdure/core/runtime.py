@@ -44,8 +44,12 @@ class Worker(Protocol):
 class Pool(Protocol):
     """Threads that run plain calls, or one event loop that runs coroutines, in no promised order."""
 
-    def submit(self, calls: Sequence[Callable[[], Any]]) -> None:
-        """Start `calls`. A call must not raise; it reports by `Runtime.post`."""
+    def submit(self, calls: Sequence[Callable[[], Any]], *, short: bool = False) -> None:
+        """Start `calls`. A call must not raise; it reports by `Runtime.post`.
+
+        `short`: each is over in a moment, so one thread is to run them all rather than one for each be woken. Others
+        help when some still wait after a while. Home thread only.
+        """
         ...
 
     def close(self) -> None: ...

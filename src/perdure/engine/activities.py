@@ -147,6 +147,7 @@ class ActivityDesk:
         awaited: list[Callable[[], Any]] = []
         queues = self._queues
         name, activity, room = "", None, 0
+        short = True
         while queues:
             target, queue = queues.popitem(last=False)
             call = queue[0] if isinstance(queue, deque) else queue
@@ -174,8 +175,9 @@ class ActivityDesk:
                 awaited.append(functools.partial(self._run_async, call, activity))
             else:
                 plain.append(functools.partial(self._run, call, activity))
+                short = short and room > self._slots
         if plain:
-            self._threads.submit(plain)
+            self._threads.submit(plain, short=short)
         if awaited:
             self._loop.submit(awaited)
 

@@ -34,7 +34,7 @@ class LoopPool:
                 ).start()
             return self._loop
 
-    def submit(self, calls: Sequence[Callable[[], Awaitable[Any]]]) -> None:
+    def submit(self, calls: Sequence[Callable[[], Awaitable[Any]]], *, short: bool = False) -> None:
         try:
             self.loop.call_soon_threadsafe(self._start, list(calls))
         except RuntimeError:

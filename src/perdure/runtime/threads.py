@@ -15,6 +15,7 @@ import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Union
 
@@ -23,6 +24,9 @@ from perdure.runtime.loop import LoopPool
 
 T = TypeVar("T")
 log = logging.getLogger("perdure.runtime")
+
+_SHORT_SECONDS = 0.002
+"""How long short calls may wait for the thread that is at work before others are woken for them."""
 
 
 class _Later:
@@ -84,7 +88,7 @@ class ThreadRuntime:
         return worker
 
     def pool(self, name: str, size: int) -> Pool:
-        pool = ThreadPool(name, size)
+        pool = ThreadPool(name, size, self.later)
         self._closers.append(pool.close)
         return pool
 
@@ -210,46 +214,79 @@ class ThreadWorker:
 
 
 class ThreadPool:
-    """At most `size` daemon threads, made as they are needed, that run plain calls."""
+    """At most `size` daemon threads, made as they are needed, that run plain calls.
 
-    def __init__(self, name: str, size: int) -> None:
+    A thread that has nothing to do sleeps on a lock of its own, so that no more are woken than asked for, and those
+    first that ran last: each that wakes has to win the interpreter's lock from those that work.
+    """
+
+    def __init__(self, name: str, size: int, later: Callable[..., object]) -> None:
         self._name = name
         self._size = size
-        self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._later = later
+        self._calls: deque[Callable[[], Any]] = deque()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._asleep: list[threading.Lock] = []
         self._lock = threading.Lock()
+        self._closed = False
+        self._looking = False
 
-    def submit(self, calls: Sequence[Callable[[], Any]]) -> None:
-        for call in calls:
-            self._queue.put(call)
-        with self._lock:
-            wanted = min(self._queue.qsize() - self._idle, self._size - len(self._threads))
-            for _ in range(wanted):
-                thread = threading.Thread(
-                    target=self._run, name=f"perdure-{self._name}-{len(self._threads)}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
+    def submit(self, calls: Sequence[Callable[[], Any]], *, short: bool = False) -> None:
+        self._calls.extend(calls)
+        if not short:
+            self._wake(len(calls))
+            return
+        if len(self._asleep) == len(self._threads):
+            self._wake(1)
+        if not self._looking:
+            self._looking = True
+            self._later(_SHORT_SECONDS, self._look)
 
     def close(self) -> None:
-        for _ in self._threads:
-            self._queue.put(None)
+        self._closed = True
+        self._wake(self._size)
+
+    def _look(self) -> None:
+        """Get help for calls that still wait, and look again while there are any."""
+        waiting = len(self._calls)
+        self._looking = bool(waiting) and not self._closed
+        if self._looking:
+            self._wake(waiting)
+            self._later(_SHORT_SECONDS, self._look)
+
+    def _wake(self, count: int) -> None:
+        with self._lock:
+            while count > 0 and self._asleep:
+                self._asleep.pop().release()
+                count -= 1
+            while count > 0 and len(self._threads) < self._size and not self._closed:
+                name = f"perdure-{self._name}-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+                self._threads[-1].start()
+                count -= 1
 
     def _run(self) -> None:
-        take = self._queue.get
+        bell = threading.Lock()
+        bell.acquire()
         while True:
             try:
-                call = self._queue.get_nowait()
-            except queue.Empty:
-                with self._lock:
-                    self._idle += 1
-                call = take()
-                with self._lock:
-                    self._idle -= 1
-            if call is None:
+                call = self._calls.popleft()
+            except IndexError:
+                if self._sleep(bell):
+                    continue
                 return
             try:
                 call()
             except BaseException:  # a pool thread must outlive a call that breaks its promise
                 log.critical("internal error in a pool call %r", call, exc_info=True)
+
+    def _sleep(self, bell: threading.Lock) -> bool:
+        """Wait until there may be something to do; False if there never will be."""
+        with self._lock:
+            if self._closed:
+                return False
+            if self._calls:
+                return True
+            self._asleep.append(bell)
+        bell.acquire()
+        return True

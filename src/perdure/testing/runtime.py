@@ -164,7 +164,7 @@ class SimulatedPool:
         self._runtime = runtime
         self._closed = False
 
-    def submit(self, calls: Sequence[Callable[[], Any]]) -> None:
+    def submit(self, calls: Sequence[Callable[[], Any]], *, short: bool = False) -> None:
         for call in calls:
             self._runtime.machine.at(self._runtime.draw() * 4, self._work, call)
 

@@ -23,7 +23,7 @@ class HandPool:
     def __init__(self) -> None:
         self.calls: deque[Callable[[], Any]] = deque()
 
-    def submit(self, calls: Sequence[Callable[[], Any]]) -> None:
+    def submit(self, calls: Sequence[Callable[[], Any]], *, short: bool = False) -> None:
         self.calls.extend(calls)
 
     def close(self) -> None:
