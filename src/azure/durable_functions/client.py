@@ -86,7 +86,7 @@ class DurableOrchestrationClient:
         request = StartRequest(
             name=orchestration_function_name,
             instance_id=instance_id or None,
-            input=None if client_input is None else df_dumps_of("start_new: client_input", client_input),
+            input=None if client_input is None else df_dumps_of("start_new", "client_input", client_input),
             version=version,
         )
         try:
@@ -128,7 +128,7 @@ class DurableOrchestrationClient:
         hub = self._connected()
         if connection_name is not None or (task_hub_name is not None and task_hub_name.lower() != hub.name.lower()):
             raise ValueError(f"This client reaches the task hub '{hub.name}' and no other.")
-        text = df_dumps_of("raise_event: event_data", event_data)
+        text = df_dumps_of("raise_event", "event_data", event_data)
         try:
             await hub.raise_event(instance_id, event_name, text, source="client")
         except InstanceNotFound as error:

@@ -244,7 +244,7 @@ class DurableOrchestrationContext:
         External events that nobody has taken go to the next generation.
         """
         self._execution.check_open()
-        self._execution.continue_as_new(df_dumps_of("continue_as_new: the input", input_))
+        self._execution.continue_as_new(df_dumps_of("continue_as_new", "the input", input_))
         self._will_continue_as_new = True
 
     def set_custom_status(self, status: Any) -> None:
@@ -254,7 +254,7 @@ class DurableOrchestrationContext:
         """
         self._execution.check_open()
         if status:
-            text = df_dumps_of("set_custom_status: the status", status)
+            text = df_dumps_of("set_custom_status", "the status", status)
             _check_status_size(text)
             self._execution.set_custom_status(text)
         else:
@@ -279,9 +279,10 @@ class DurableOrchestrationContext:
         if not isinstance(name, str):
             expected_type = expected_type or _declared_result(name)
             name = _resolve(name, method, ACTIVITY_TRIGGER)
-        name = exact(name)
+        if type(name) is not str:
+            name = exact(name)
         _check(name)
-        return ActivityTask(name, df_dumps_of(f"{method}: the input of '{name}'", input_), expected_type)
+        return ActivityTask(name, df_dumps_of(method, "the input", input_, name), expected_type)
 
     def _child(
         self,
@@ -313,7 +314,7 @@ class DurableOrchestrationContext:
                 check_instance_id(instance_id)
             except InvalidRequest as error:
                 raise ValueError(str(error)) from None
-        text = df_dumps_of(f"{method}: the input of '{name}'", input_)
+        text = df_dumps_of(method, "the input", input_, name)
         return SubOrchestrationTask(name, text, instance_id or None, version, expected_type)
 
     # Type checkers are not shown it: to them every name would be there.

@@ -212,8 +212,13 @@ class OrchestrationSession:
                 case ExecutionTerminated() | ExecutionSuspended() | ExecutionResumed():
                     pass
             awaited = self._awaited
-            if awaited is not None and awaited._state is not _RUNNING:
-                self._resume(awaited)
+            if awaited is None or awaited._state is _RUNNING:
+                continue
+            self._awaited = None
+            if awaited._state is _FAILED:
+                self._run(None, awaited.result)
+            else:
+                self._run(awaited._value, None)
         return count
 
     def _start(self, event: ExecutionStarted) -> None:
@@ -242,13 +247,6 @@ class OrchestrationSession:
             self._finish(outcome)
 
     # --- running the function ----------------------------------------------------------------------------------------
-
-    def _resume(self, awaited: TaskBase) -> None:
-        self._awaited = None
-        if awaited._state is _FAILED:
-            self._run(None, awaited.result)
-        else:
-            self._run(awaited._value, None)
 
     def _run(self, value: Any, error: BaseException | None) -> None:
         """Go on with a value or an exception, until the function ends or waits for what is not there."""

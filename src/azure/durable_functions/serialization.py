@@ -26,6 +26,7 @@ import msgspec
 from azure.durable_functions.tasks import TaskBase, TaskState
 
 _STRICT = "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING"
+_decode = msgspec.json.Decoder().decode
 _ENVELOPE = frozenset({"__class__", "__module__", "__data__"})
 
 
@@ -34,15 +35,16 @@ def df_dumps(value: object) -> str:
     return "null" if value is None else _encode(value)
 
 
-def df_dumps_of(what: str, value: object) -> str:
-    """As `df_dumps`, in whose errors `what` tells the value, such as "call_activity: the input of 'a'".
+def df_dumps_of(method: str, what: str, value: object, function: str | None = None) -> str:
+    """As `df_dumps`, in whose errors `method` and `what` tell the value, and `function` whose it is.
 
     Raises TypeError for all that cannot be serialized.
     """
     try:
-        return df_dumps(value)
+        return "null" if value is None else _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"{what} ({type(value).__name__}) cannot be serialized: {error}") from None
+        whose = "" if function is None else f" of '{function}'"
+        raise TypeError(f"{method}: {what}{whose} ({type(value).__name__}) cannot be serialized: {error}") from None
 
 
 def df_loads(text: str, expected_type: object = None) -> Any:
@@ -55,7 +57,12 @@ def df_loads(text: str, expected_type: object = None) -> Any:
     enveloped = '"__class__"' in text
     if (enveloped or expected_type is not None) and strict_typing():
         return _loads_strictly(text, expected_type)
-    return json.loads(text, object_hook=_open_envelope) if enveloped else json_loads(text)
+    if enveloped:
+        return json.loads(text, object_hook=_open_envelope)
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return json.loads(text)  # as in json_loads, one call less for what is decoded most
 
 
 def strict_typing() -> bool:
@@ -65,7 +72,7 @@ def strict_typing() -> bool:
 def json_loads(text: str) -> Any:
     """As `json.loads`, an order of magnitude faster for what is valid JSON, which is nearly everything."""
     try:
-        return msgspec.json.decode(text)
+        return _decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
         # NaN, infinities and lone surrogates are no JSON to msgspec, but Durable Functions writes and reads them.
         return json.loads(text)

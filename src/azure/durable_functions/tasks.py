@@ -161,7 +161,7 @@ class AnsweredTask(AtomicTask):
     __slots__ = ("expected_type",)
 
     def __init__(self, expected_type: object = None) -> None:
-        super().__init__()
+        TaskBase.__init__(self)
         self.expected_type = expected_type
 
 
@@ -169,7 +169,8 @@ class ActivityTask(AnsweredTask):
     __slots__ = ("attempt", "input", "name")
 
     def __init__(self, name: str, input: str, expected_type: object = None, attempt: int = 1) -> None:
-        super().__init__(expected_type)
+        TaskBase.__init__(self)
+        self.expected_type = expected_type
         self.name = name
         self.input = input
         self.attempt = attempt
