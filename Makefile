@@ -17,9 +17,10 @@ SEED ?=
 KILLS ?=
 APP ?= examples/quickstart
 BENCH ?= hello --clients 256 --count 20000
+BENCH_CHECK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lint format types test test-all conformance simulate kill-test bench demo run dist clean
+.PHONY: help venv lint format types test test-all conformance simulate kill-test bench bench-check regression demo run dist clean
 
 help: ## List what can be made
 	@echo "usage: make TARGET [PYTHON=python3.12] [VENV=.venv]"
@@ -62,6 +63,12 @@ kill-test: $(STAMP) ## Kill a real host again and again, and check that nothing 
 
 bench: $(STAMP) ## Measure: BENCH="hello --clients 256 --count 20000"
 	$(BIN)/perdure bench $(BENCH)
+
+bench-check: $(STAMP) ## Check every figure that must hold on this machine: BENCH_CHECK="--quick --only hello"
+	$(BIN)/python scripts/bench_check.py $(BENCH_CHECK)
+
+regression: $(STAMP) ## Compare the CPU of a small run with where this branch left the main one
+	$(BIN)/python scripts/regression.py
 
 demo: $(STAMP) ## Count the words of over a thousand files, with the host killed half-way
 	$(BIN)/python examples/wordcount/demo.py

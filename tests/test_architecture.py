@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "perdure.runtime": {"perdure.core"},
     "perdure.testing": {"perdure.core", "perdure.store", "perdure.engine", "perdure.runtime"},
     "perdure.host": {"perdure", "perdure.core", "azure.durable_functions"},
-    "perdure.bench": {"perdure.core", "perdure.host", "azure.durable_functions"},
+    "perdure.bench": {"perdure.core", "perdure.store", "perdure.host", "azure.durable_functions"},
     "perdure.cli": {"perdure", "perdure.core", "perdure.host", "perdure.bench"},
     "azure.durable_functions": {"perdure.core"},
 }

@@ -81,7 +81,8 @@ class ActivityFunction:
         self.is_async = inspect.iscoroutinefunction(function)
         self._function = function
         self._input_name = input_name
-        self._input_type = _parameter_type(function, input_name)
+        # Only strict typing looks at it, which an app sets before its functions are loaded.
+        self._input_type = _parameter_type(function, input_name) if strict_typing() else None
         self._arguments = arguments
 
     def invoke(
@@ -116,7 +117,7 @@ class ActivityFunction:
         if input is None:
             return None
         try:
-            return df_loads(input, self._input_type if strict_typing() else None)
+            return df_loads(input, self._input_type)
         except json.JSONDecodeError:
             return input  # Text that is not JSON is passed on as it is, as Durable Functions does.
 

@@ -1,1 +1,1 @@
-"""What durability costs on this machine: ordinary function apps, run by the host and started through its client."""
+"""What durability costs on this machine: an ordinary function app, run by the host and started through its client."""

@@ -1,87 +1,65 @@
-"""Run one benchmark: a fresh store, the host without its HTTP server, clients that each wait for what they started."""
+"""What is measured while something runs: time, CPU, memory, bytes, commits."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from perdure.core.errors import InvalidRequest
-from perdure.host.app import Host, claim_store, load_app
-from perdure.host.settings import CommandLine, read_settings
+from perdure.bench import process
+from perdure.bench.counting import CommitLog
 
-_APPS = Path(__file__).parent
-_WAIT_SECONDS = 600.0
-_EXPECTED = '["Hello Tokyo!", "Hello Seattle!", "Hello London!"]'
-_ACTIVITIES = 3
-_GRACE_SECONDS = 5.0
-
-
-def bench_hello(clients: int, count: int, store: str | None) -> dict[str, Any]:
-    """`count` orchestrations of three activities each, started by `clients` at once.
-
-    `store` None is a new SQLite file below the current folder, removed at the end. Keys of the result end in their
-    unit. Raises InvalidRequest if `store` names a file that exists, RuntimeError if an output is wrong.
-    """
-    with ExitStack() as leave:
-        if store is None:
-            folder = Path(tempfile.mkdtemp(prefix=".perdure-bench-", dir=Path.cwd()))
-            leave.callback(shutil.rmtree, folder, ignore_errors=True)
-            store = "sqlite:///" + (folder / "hub.db").as_posix()
-        elif store.startswith("sqlite:///") and (Path.cwd() / store.removeprefix("sqlite:///")).exists():
-            raise InvalidRequest(f"The store {store} exists; a benchmark needs a fresh one.")
-        elif store.startswith("sqlite:///"):
-            store = "sqlite:///" + (Path.cwd() / store.removeprefix("sqlite:///")).as_posix()
-        settings = read_settings(_APPS / "hello", CommandLine(store=store), {})
-        opened = claim_store(settings)
-        leave.callback(opened.close)
-        host = Host(settings, load_app(settings, 0), opened, "http://localhost")
-        leave.callback(host.close)
-        host.start()
-        leave.callback(host.stop, _GRACE_SECONDS)
-        asyncio.run(_run(host, clients, min(count, clients)))  # what is imported or made once is not measured
-        return asyncio.run(_run(host, clients, count)) | {"store": store.partition(":")[0]}
-
-
-async def _run(host: Host, clients: int, count: int) -> dict[str, Any]:
-    durable = host.connect()
-    left = count
-    seconds: list[float] = []
-
-    async def client() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            begun = time.perf_counter()
-            instance_id = await durable.start_new("hello")
-            row = await host.hub.wait(instance_id, _WAIT_SECONDS)
-            seconds.append(time.perf_counter() - begun)
-            if row.status != "Completed" or row.output != _EXPECTED:
-                raise RuntimeError(f"instance {instance_id} is {row.status} with output {row.output}")
-
-    begun, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    elapsed, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    seconds.sort()
-    return {
-        "benchmark": "hello",
-        "clients": clients,
-        "count": count,
-        "elapsed_seconds": round(elapsed, 3),
-        "orchestrations_per_second": round(count / elapsed, 1),
-        "activities_per_second": round(count * _ACTIVITIES / elapsed, 1),
-        "latency_ms": {name: round(_quantile(seconds, q) * 1000, 2) for name, q in _QUANTILES},
-        "cpu_us_per_activity": round(cpu / (count * _ACTIVITIES) * 1e6, 1),
-    }
-
+Figures = dict[str, Any]
+"""What a benchmark tells, by name; names end in their unit, None is what the system does not tell."""
 
 _QUANTILES = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
 
 
-def _quantile(ordered: Sequence[float], q: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * q))]
+class Meter:
+    """Measures from `with` to its end, in this process. `commits` is reset at the beginning."""
+
+    elapsed_seconds = 0.0
+    cpu_seconds = 0.0
+    bytes_written: int | None = None
+    commit_count = 0
+    peak_rss_mb: float | None = None
+
+    def __init__(self, commits: CommitLog) -> None:
+        self.commits = commits
+
+    def __enter__(self) -> Meter:
+        self.commits.reset()
+        self._bytes = process.bytes_written()
+        self._cpu = time.process_time()
+        self._begun = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.elapsed_seconds = time.perf_counter() - self._begun
+        self.cpu_seconds = time.process_time() - self._cpu
+        self.commit_count = len(self.commits.commits)
+        now = process.bytes_written()
+        self.bytes_written = None if now is None or self._bytes is None else now - self._bytes
+        self.peak_rss_mb = process.peak_rss_mb()
+
+    def figures(self, steps: int) -> Figures:
+        """`steps` is how many activities ran."""
+        return {
+            "elapsed_seconds": round(self.elapsed_seconds, 4),
+            "cpu_seconds": round(self.cpu_seconds, 4),
+            "activities_per_second": round(steps / self.elapsed_seconds, 1),
+            "cpu_us_per_activity": round(self.cpu_seconds / steps * 1e6, 1),
+            "bytes_per_step": None if self.bytes_written is None else round(self.bytes_written / steps, 1),
+            "commits_per_step": round(self.commit_count / steps, 5),
+            "peak_rss_mb": rounded(self.peak_rss_mb, 1),
+        }
+
+
+def latency_ms(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    last = len(ordered) - 1
+    return {name: round(ordered[min(last, int(len(ordered) * q))] * 1000, 2) for name, q in _QUANTILES}
+
+
+def rounded(number: float | None, digits: int) -> float | None:
+    return None if number is None else round(number, digits)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import click
+
+_store = click.option(
+    "--store", metavar="URL", help="A store that does not exist yet.  [default: a SQLite file below here]"
+)
+_floor = click.option("--no-floor", is_flag=True, help="Leave out the same work without the engine.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group(short_help="Measure this machine.")
@@ -12,27 +20,93 @@ def bench() -> None:
     """Measure what durability costs on this machine, with the host and the client that functions use."""
 
 
-@bench.command(short_help="Three activities, one after the other.")
+@bench.command(short_help="Many short orchestrations.")
 @click.option("--clients", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Callers at once.")
 @click.option("--count", type=click.IntRange(1), default=10_000, show_default=True, help="Orchestrations in all.")
-@click.option("--store", metavar="URL", help="A store that does not exist yet.  [default: a SQLite file below here]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def hello(clients: int, count: int, store: str | None, as_json: bool) -> None:
+@_store
+@_floor
+@_json
+def hello(clients: int, count: int, store: str | None, no_floor: bool, as_json: bool) -> None:
     """Run COUNT orchestrations of three plain activities each and print how fast they were."""
-    from perdure.bench.measure import bench_hello
+    from perdure.bench.hello import bench_hello
+
+    _show(as_json, bench_hello, clients, count, store, floor=not no_floor)
+
+
+@bench.command(short_help="One orchestration, many activities at once.")
+@click.option("--width", type=click.IntRange(1), default=10_000, show_default=True, help="Activities.")
+@_store
+@_floor
+@_json
+def fanout(width: int, store: str | None, no_floor: bool, as_json: bool) -> None:
+    """Run one orchestration that waits for WIDTH plain activities at once."""
+    from perdure.bench.single import bench_fanout
+
+    _show(as_json, bench_fanout, width, store, floor=not no_floor)
+
+
+@bench.command(short_help="One orchestration, many activities in a row.")
+@click.option("--length", type=click.IntRange(1), default=10_000, show_default=True, help="Activities.")
+@_store
+@_floor
+@_json
+def chain(length: int, store: str | None, no_floor: bool, as_json: bool) -> None:
+    """Run one orchestration of LENGTH plain activities, each of which needs the result of the one before."""
+    from perdure.bench.single import bench_chain
+
+    _show(as_json, bench_chain, length, store, floor=not no_floor)
+
+
+@bench.command(short_help="A start with many instances that wait.")
+@click.option("--count", type=click.IntRange(1), default=10_000, show_default=True, help="Waiting for an event.")
+@click.option("--timers", type=click.IntRange(0), metavar="N", help="Waiting for a timer.  [default: COUNT]")
+@click.option("--ready-only", is_flag=True, help="Measure the start and raise no event.")
+@click.option("--fill-only", is_flag=True, help="Fill the store and leave it to runs with --filled.")
+@click.option("--filled", is_flag=True, help="Take the store as a run with --fill-only has left it.")
+@_store
+@_json
+def parked(
+    count: int, timers: int | None, ready_only: bool, fill_only: bool, filled: bool, store: str | None, as_json: bool
+) -> None:
+    """Park COUNT instances that wait for an event and as many that wait for a timer in a month; start a host on them,
+    raise one event, then all others."""
+    from perdure.bench.parked import bench_parked
+
+    if (fill_only or filled) and store is None:
+        raise click.UsageError("--fill-only and --filled need --store.")
+    if fill_only and filled:
+        raise click.UsageError("--fill-only fills the store, --filled takes it as it is: give one of them.")
+    _show(
+        as_json,
+        bench_parked,
+        count,
+        count if timers is None else timers,
+        store,
+        fill=not filled,
+        measure=not fill_only,
+        raise_events=not ready_only,
+    )
+
+
+@bench.command(short_help="Instances brought back from their history.")
+@click.option("--events", type=click.IntRange(1), default=20_000, show_default=True, help="Events in the history.")
+@_store
+@_json
+def replay(events: int, store: str | None, as_json: bool) -> None:
+    """Build orchestrations with EVENTS events in their histories, start another host, and time how each is brought
+    back."""
+    from perdure.bench.replay import bench_replay
+
+    _show(as_json, bench_replay, events, store)
+
+
+def _show(as_json: bool, run: Callable[..., dict[str, Any]], *given: Any, **named: Any) -> None:
+    from perdure.bench.summary import summary
     from perdure.core.errors import CallerError
     from perdure.host.problems import StartProblem
 
     try:
-        figures = bench_hello(clients, count, store)
+        figures = run(*given, **named)
     except (CallerError, StartProblem) as problem:
         raise click.ClickException(str(problem)) from problem
-    if as_json:
-        click.echo(json.dumps(figures))
-        return
-    latency = figures["latency_ms"]
-    click.echo(f"hello: {count} orchestrations, {clients} clients, {figures['store']}")
-    click.echo(f"  {figures['orchestrations_per_second']:>10,.0f} orchestrations a second")
-    click.echo(f"  {figures['activities_per_second']:>10,.0f} activities a second")
-    click.echo(f"  {latency['p50']:>10,.2f} ms median, {latency['p95']:,.2f} p95, {latency['p99']:,.2f} p99")
-    click.echo(f"  {figures['cpu_us_per_activity']:>10,.0f} us of CPU for each activity")
+    click.echo(json.dumps(figures) if as_json else summary(figures))

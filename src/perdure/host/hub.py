@@ -1,15 +1,12 @@
 """The task hub of the engine in this process, for clients on any event loop.
 
-A call is posted to the engine's home thread; answers come back to the loop that asked, as many at once as there are,
-because waking a loop costs more than an answer.
+A call is posted to the engine's home thread; its answer comes back to the loop that asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -22,38 +19,10 @@ from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine
 from perdure.engine.loading import read_history
+from perdure.host.postbox import Postbox
 from perdure.store.api import Store
 
 _PLAIN: frozenset[type] = frozenset({str, type(None)})
-
-
-class _Postbox:
-    """Answers on their way to one event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = weakref.ref(loop)
-        self._answers: deque[tuple[asyncio.Future[Any], Any]] = deque()
-        self._told = False
-
-    def put(self, future: asyncio.Future[Any], answer: Any) -> None:
-        """May be called from any thread. An answer for a loop that is gone is dropped."""
-        self._answers.append((future, answer))
-        if not self._told:
-            self._told = True
-            loop = self.loop()
-            if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(self._hand_out)
-
-    def _hand_out(self) -> None:
-        self._told = False
-        while self._answers:
-            future, answer = self._answers.popleft()
-            if future.done():
-                continue
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
 
 
 class LocalHub:
@@ -65,8 +34,8 @@ class LocalHub:
         self._store = store
         self._engine = engine
         self._reader = runtime.worker("hub-reader")
-        self._postboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Postbox] = weakref.WeakKeyDictionary()
-        self._last_used: _Postbox | None = None
+        self._postboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Postbox] = weakref.WeakKeyDictionary()
+        self._last_used: Postbox | None = None
 
     @property
     def name(self) -> str:
@@ -129,12 +98,10 @@ class LocalHub:
             return row
         future, reply = self._slot()
         self._runtime.post(self._engine.doors.wait, instance_id, reply)
-        alarm = asyncio.get_running_loop().call_later(timeout, _set_none, future)
         row = None
         try:
-            row = await future
+            row = await self._postbox().get(future, timeout)
         finally:
-            alarm.cancel()
             if row is None:
                 self._runtime.post(self._engine.doors.stop_waiting, instance_id, reply)
         row = row or await self.get(instance_id)
@@ -142,16 +109,18 @@ class LocalHub:
             raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
         return row
 
-    def _slot(self) -> tuple[asyncio.Future[Any], Reply]:
+    def _postbox(self) -> Postbox:
         loop = asyncio.get_running_loop()
         postbox = self._last_used
         if postbox is None or postbox.loop() is not loop:
             postbox = self._postboxes.get(loop)
             if postbox is None:
-                postbox = self._postboxes[loop] = _Postbox(loop)
+                postbox = self._postboxes[loop] = Postbox(loop)
             self._last_used = postbox
-        future: asyncio.Future[Any] = loop.create_future()
-        return future, functools.partial(postbox.put, future)
+        return postbox
+
+    def _slot(self) -> tuple[asyncio.Future[Any], Reply]:
+        return self._postbox().slot()
 
     async def _ask(self, verb: Callable[[Reply], object]) -> Any:
         future, reply = self._slot()
@@ -162,11 +131,6 @@ class LocalHub:
         future, reply = self._slot()
         self._reader.submit(read, reply)
         return await future
-
-
-def _set_none(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _exact(text: str) -> str:
