@@ -40,8 +40,8 @@ class Call(Struct, eq=False, gc=False):
     status: Literal["queued", "running", "done"] = "queued"
     activity: Activity | None = None
     event: TaskCompleted | TaskFailed | None = None
-    since: float = 0.0
     seconds: float = 0.0
+    """How long it ran."""
 
     @classmethod
     def of(cls, target: int, instance_id: str, execution: int, scheduled: TaskScheduled) -> Call:
@@ -102,9 +102,11 @@ class ActivityDesk:
         else:
             self._queues[call.target] = deque((queue, call))
 
-    def settle(self, name: tuple[int, int]) -> None:
-        """The result of this activity is durable, or of no more use."""
-        self._calls.pop(name, None)
+    def settle(self, *names: tuple[int, int]) -> None:
+        """The results of these activities are durable, or of no more use."""
+        forget = self._calls.pop
+        for name in names:
+            forget(name, None)
 
     def settle_results(self, target: int) -> None:
         """The results that this instance has, and that are not durable, are of no use."""
@@ -189,24 +191,24 @@ class ActivityDesk:
     # --- on the pool's threads ---------------------------------------------------------------------------------------
 
     def _run(self, call: Call, activity: Activity) -> None:
-        scheduled = call.scheduled
-        call.since = self._runtime.monotonic()
+        scheduled, clock = call.scheduled, self._runtime.monotonic
+        since = clock()
         try:
             result: Any = activity.invoke(scheduled.input, call.instance_id, scheduled.task_id, scheduled.attempt)
         except BaseException as error:  # user code may raise anything, SystemExit included
             result = _unexpected(error)
-        call.seconds = self._runtime.monotonic() - call.since
+        call.seconds = clock() - since
         self._finish(call, result)
 
     async def _run_async(self, call: Call, activity: Activity) -> None:
-        call.since = self._runtime.monotonic()
-        scheduled = call.scheduled
+        scheduled, clock = call.scheduled, self._runtime.monotonic
+        since = clock()
         try:
             answer = activity.invoke(scheduled.input, call.instance_id, scheduled.task_id, scheduled.attempt)
             result = await answer if isinstance(answer, Awaitable) else answer
         except BaseException as error:  # as above; a task that only we can cancel must still report
             result = _unexpected(error)
-        call.seconds = self._runtime.monotonic() - call.since
+        call.seconds = clock() - since
         self._finish(call, result)
 
     def _finish(self, call: Call, result: ActivityResult) -> None:

@@ -15,7 +15,8 @@ from types import FrameType
 from typing import Any
 
 _WAKE_SECONDS = 0.5
-"""On Windows a wait without end is not interrupted by Ctrl-C; there the waiting thread looks up this often."""
+"""How often the waiting thread looks up. A signal that comes just before the wait begins does not interrupt it, and on
+Windows none does."""
 
 
 class StopSignals:
@@ -61,7 +62,7 @@ class StopSignals:
         """The number of the first signal, once it came."""
         while True:
             try:
-                return self._asked.get(timeout=_WAKE_SECONDS if sys.platform == "win32" else None)
+                return self._asked.get(timeout=_WAKE_SECONDS)
             except queue.Empty:
                 continue
 

@@ -113,7 +113,10 @@ class ThreadRuntime:
                     continue
             if item is None:
                 return
-            self._call(*item)
+            try:
+                item[0](*item[1])
+            except BaseException as error:
+                self._broke(item[0], error)
             if self._later and self._later[0][0] <= time.monotonic():
                 self._run_due()
 
@@ -127,15 +130,16 @@ class ThreadRuntime:
         while self._later and self._later[0][0] <= now:
             entry = heapq.heappop(self._later)[2]
             if entry.call is not None:
-                self._call(entry.call, entry.args)
+                try:
+                    entry.call(*entry.args)
+                except BaseException as error:
+                    self._broke(entry.call, error)
 
-    def _call(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
-        try:
-            call(*args)
-        except BaseException as error:  # the home thread must outlive whatever it runs
-            log.critical("internal error in %r", call, exc_info=error)
-            if self._on_error is not None:
-                self._on_error(error)
+    def _broke(self, call: Callable[..., object], error: BaseException) -> None:
+        """The home thread must outlive whatever it runs."""
+        log.critical("internal error in %r", call, exc_info=error)
+        if self._on_error is not None:
+            self._on_error(error)
 
 
 class ThreadWorker:
