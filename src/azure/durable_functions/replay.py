@@ -166,19 +166,17 @@ class OrchestrationSession:
 
     def close(self) -> None:
         self._closed = True
-        generator = self._generator
-        self._generator = None
-        self._awaited = None
-        if generator is None:
-            return
-        for _ in range(_CLOSE_ATTEMPTS):
-            try:
-                generator.close()
-                return
-            except RuntimeError:
-                continue  # It yielded on its way out, or raised a RuntimeError of its own: ask again, it is cheap.
-            except BaseException:
-                return
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            _close(generator)
+        # All these refer to this session or to each other. Left to the collector, tens of thousands of such circles
+        # would make it stop everything for a second.
+        awaited, self._awaited = self._awaited, None
+        for task in (*self._open.values(), *(awaited.events if awaited is not None else ())):
+            task.leave()
+        self._context = None
+        self._open = {}
+        self._events = EventInbox()
 
     # --- applying events ---------------------------------------------------------------------------------------------
 
@@ -428,6 +426,17 @@ class OrchestrationSession:
             frame = generator.gi_frame
         assert frame is not None, "a generator that has not ended has a frame"
         return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _close(generator: GeneratorType[object, Any, object]) -> None:
+    for _ in range(_CLOSE_ATTEMPTS):
+        try:
+            generator.close()
+            return
+        except RuntimeError:
+            continue  # It yielded on its way out, or raised a RuntimeError of its own: ask again, it is cheap.
+        except BaseException:
+            return
 
 
 def _deliver(task: AnsweredTask | EventTask, text: str | None, expected_type: object) -> None:

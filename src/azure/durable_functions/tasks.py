@@ -137,6 +137,13 @@ class TaskBase:
         else:
             self._parents = [parents, parent]
 
+    def leave(self) -> None:
+        """Forget what it is part of, up to the top: nobody will ask any more."""
+        parents, self._parents = self._parents, None
+        if parents is not None:
+            for parent in parents if isinstance(parents, list) else (parents,):
+                parent.leave()
+
     def wanted_by(self, awaited: TaskBase) -> bool:
         """Whether `awaited` still depends on this task."""
         if self is awaited:

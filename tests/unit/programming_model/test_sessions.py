@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from azure.durable_functions.replay import OrchestrationSession
 from msgspec import UNSET
-from orchestration_driver import EXECUTION, START, Driven, boom, raised
+from orchestration_driver import EXECUTION, SECOND, START, Driven, boom, raised
 
 from perdure.core.errors import TurnTimeout
 from perdure.core.events import ExecutionCompleted, ExecutionStarted, ExecutionSuspended, TaskCompleted
@@ -318,3 +320,44 @@ def test_closing_one_session_leaves_the_others_alone() -> None:
 def test_closing_a_session_that_never_began_or_has_ended_is_fine() -> None:
     OrchestrationSession("orch", lambda context: None, "abc123").close()
     session_of(lambda context: None).close()
+
+
+def waits_for_an_event(context: Any) -> Any:
+    return (yield context.wait_for_external_event("go"))
+
+
+def waits_for_whichever_comes_first(context: Any) -> Any:
+    timer = context.create_timer(context.current_utc_datetime + timedelta(days=30))
+    first = yield context.task_any([context.wait_for_external_event("go"), timer, context.call_activity("a")])
+    return first.result
+
+
+def waits_for_a_fan(context: Any) -> Any:
+    return (yield context.task_all([context.call_activity("a", n) for n in range(5)]))
+
+
+def waits_for_a_nested_fan(context: Any) -> Any:
+    races = [context.task_any([context.call_activity("a"), context.wait_for_external_event("go")]) for _ in range(3)]
+    return (yield context.task_all([*races, context.call_sub_orchestrator("child")]))
+
+
+def ends_at_once(context: Any) -> Any:
+    yield context.call_activity("a")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [waits_for_an_event, waits_for_whichever_comes_first, waits_for_a_fan, waits_for_a_nested_fan, ends_at_once],
+)
+def test_a_closed_session_leaves_nothing_to_the_garbage_collector(function: Callable[[Any], Any]) -> None:
+    session = Driven(function, evict=False).session
+    if function is ends_at_once:
+        session.advance(START + SECOND, [TaskCompleted(0, "1")])
+    gc.collect()
+    gc.disable()
+    try:
+        session.close()
+        del session
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
