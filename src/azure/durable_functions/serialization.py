@@ -95,7 +95,17 @@ def _seal_envelope(value: object) -> dict[str, object]:
     return {"__class__": cls.__name__, "__module__": cls.__module__, "__data__": to_json(value)}
 
 
-_encode = json.JSONEncoder(default=_seal_envelope).encode
+_encode_text = json.encoder.encode_basestring_ascii
+_encode_any = json.JSONEncoder(default=_seal_envelope).encode
+
+
+def _encode(value: object) -> str:
+    """The most frequent kinds need no encoder, whose making costs more than its work."""
+    if type(value) is str:
+        return _encode_text(value)
+    if type(value) is int:
+        return int.__repr__(value)
+    return _encode_any(value)
 
 
 def _refuse_envelope(value: object) -> object:
