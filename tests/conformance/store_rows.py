@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from perdure.core.ids import first_key, partition_of
 from perdure.core.protocols import InstanceQuery
 from perdure.core.state import InstanceRow
-from perdure.store.api import Commit, HistoryRow, Host, InboxRow, Store, TimerRow
+from perdure.store.api import Commit, HistoryRow, Host, InboxRow, PayloadRow, Store, TimerRow
 
 NOW = 1_700_000_000_000_000
 BITS = 0xFEDC_BA98_7654_3210
@@ -61,6 +61,10 @@ def timer(fire_at: int, instance: int, execution: int | None = None, task_id: in
     return TimerRow(fire_at, instance, instance if execution is None else execution, task_id)
 
 
+def payload(id: int, instance: int, execution: int | None = None, body: bytes = b"text") -> PayloadRow:
+    return PayloadRow(id, instance, instance if execution is None else execution, "utf-8", body)
+
+
 class Lane:
     """A registered host and the number of its last commit that landed. `first` is its first key."""
 
@@ -77,9 +81,22 @@ class Lane:
         self.store.commit(self.next(**parts))
         self.number += 1
 
+    def write_payloads(self, *rows: PayloadRow) -> None:
+        self.store.write_payloads(self.host.id, rows)
 
-def snapshot(store: Store, executions: range | list[int], page: int = 3) -> dict[str, Any]:
-    """All that the store shows, read in pages of `page` rows; `executions` are those whose history is looked at."""
+    def sweep(self, limit: int = 1000) -> int:
+        """Until nothing is left to do; how many calls that took."""
+        calls = 1
+        while self.store.sweep(self.host.id, limit):
+            calls += 1
+        return calls
+
+
+def snapshot(
+    store: Store, executions: range | list[int], page: int = 3, *, payloads: list[int] | None = None
+) -> dict[str, Any]:
+    """All that the store shows, read in pages of `page` rows; `executions` are those whose history is looked at, and
+    `payloads` the ids of the payloads that are."""
     instances = everything(lambda after: store.query(InstanceQuery(after_key=after, limit=page)), lambda row: row.key)
     return {
         "instances": instances,
@@ -98,6 +115,7 @@ def snapshot(store: Store, executions: range | list[int], page: int = 3) -> dict
             execution: everything(lambda after, of=execution: store.history(of, after, page), lambda row: row.first, -1)
             for execution in executions
         },
+        "payloads": store.payloads(payloads or []),
         "client cursor": store.client_cursor(),
     }
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from store_handles import MemoryHandles, SqliteHandles
-from store_rows import NOW, history, instance, message, snapshot
+from store_rows import NOW, history, instance, message, payload, snapshot
 
 from perdure.core.errors import IdTaken, PerdureError
 from perdure.core.ids import first_key
@@ -42,6 +42,7 @@ class Agreement(RuleBasedStateMachine):
         self.host: Host
         self.first = 0
         self.number = 0
+        self.payloads: list[int] = []
 
     def teardown(self) -> None:
         for database in self.databases:
@@ -59,6 +60,7 @@ class Agreement(RuleBasedStateMachine):
         if late:
             self.both(lambda store: store.commit(Commit(self.host.id, self.number + 1, NOW)))
             self.both(lambda store: store.sweep(self.host.id, 1))
+            self.both(lambda store: store.write_payloads(self.host.id, [payload(1, 1)]))
             self.both(lambda store: store.end_host(self.host.id))
         self.register()
 
@@ -75,6 +77,19 @@ class Agreement(RuleBasedStateMachine):
     @rule(limit=SMALL)
     def sweep(self, limit: int) -> None:
         self.both(lambda store: store.sweep(self.host.id, limit))
+        self.compare()
+
+    @rule(seed=seeds)
+    def write_payloads(self, seed: int) -> None:
+        choice = random.Random(seed)
+        rows = [
+            payload(first_key(self.host.ordinal) + self.fresh(), choice.choice(KEYS), choice.choice(KEYS), bytes(size))
+            for size in choice.choices([0, 1, 5000, 20_000], k=choice.randrange(1, 4))
+        ]
+        if choice.random() < 0.05:
+            rows.append(rows[0])
+        self.payloads += [row.id for row in rows]
+        self.both(lambda store: store.write_payloads(self.host.id, rows))
         self.compare()
 
     @rule(seed=seeds)
@@ -176,7 +191,8 @@ class Agreement(RuleBasedStateMachine):
         return memory
 
     def compare(self) -> None:
-        memory, sqlite = (snapshot(store, [*KEYS, *CLIENT_KEYS]) for store in self.stores)
+        executions = [*KEYS, *CLIENT_KEYS]
+        memory, sqlite = (snapshot(store, executions, payloads=self.payloads) for store in self.stores)
         assert memory == sqlite
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from store_handles import Database
-from store_rows import BITS, NOW, Lane, instance
+from store_rows import BITS, NOW, Lane, instance, payload
 
 from perdure.core.errors import LaneLost, StoreUnavailable
 from perdure.store.api import Store
@@ -70,6 +70,8 @@ def test_a_closed_store_refuses_everything(lane: Lane, store: Store) -> None:
         lambda: store.end_host(lane.host.id),
         lambda: store.instance(1),
         lambda: store.inbox(0, 1),
+        lambda: store.payloads([1]),
+        lambda: store.write_payloads(lane.host.id, [payload(1, 1)]),
         lambda: store.poll(),
         lambda: store.submit_start(instance(0), b"{}"),
     ):

@@ -13,7 +13,7 @@ from perdure.core.errors import HostStopping, InstanceExists, InstanceNotFound, 
 from perdure.core.events import EventRaised, ExecutionResumed, SubOrchestrationInstanceCompleted, TaskCompleted
 from perdure.core.protocols import Reply, StartRequest
 from perdure.engine import Engine
-from perdure.engine.members import Members
+from perdure.engine.members import Begun, Members
 from perdure.engine.outside import submit_message, submit_start
 from perdure.store.api import Commit
 from perdure.testing.runtime import SimulatedRuntime
@@ -326,9 +326,9 @@ def test_silence_is_told_from_an_answer() -> None:
 def test_an_internal_error_in_a_request_is_its_answer_and_hurts_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     create = Members.create
 
-    def fails(self: Members, instance_id: str, *given: Any) -> Any:
-        instance = create(self, instance_id, *given)
-        if instance_id.startswith("cursed"):
+    def fails(self: Members, begun: Begun) -> Any:
+        instance = create(self, begun)
+        if begun.state.row.id.startswith("cursed"):
             raise ZeroDivisionError("a bug of ours")
         return instance
 

@@ -16,19 +16,24 @@ from perdure.core.protocols import Reply
 from perdure.core.state import InstanceRow
 from perdure.engine import Engine, EngineSettings
 from perdure.runtime import ThreadRuntime
+from perdure.store.api import Store
 from perdure.store.memory import MemoryDatabase, MemoryStore
 
 PATIENCE_SECONDS = 60.0
 
 
 class ThreadHub:
-    """One process. `internal_errors` has what the home thread raised."""
+    """One process, on `store` or in memory. `internal_errors` has what the home thread raised."""
 
     def __init__(
-        self, app: Registry, settings: EngineSettings | None = None, database: MemoryDatabase | None = None
+        self,
+        app: Registry,
+        settings: EngineSettings | None = None,
+        database: MemoryDatabase | None = None,
+        store: Store | None = None,
     ) -> None:
         self.database = database or MemoryDatabase()
-        self.store = MemoryStore(self.database, "hub")
+        self.store = store or MemoryStore(self.database, "hub")
         self.internal_errors: list[BaseException] = []
         self.runtime = ThreadRuntime(self.internal_errors.append)
         self.runtime.start()

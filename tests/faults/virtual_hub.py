@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from azure.durable_functions.registry import ActivityFunction, ActivityTable, OrchestratorTable, Registry
 
-from perdure.core.errors import StoreUnavailable
+from perdure.core.errors import RefusedData, StoreUnavailable
 from perdure.core.events import (
     Control,
     EventRaised,
@@ -21,7 +21,7 @@ from perdure.core.protocols import InstanceQuery, Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine, EngineSettings
 from perdure.engine.loading import read_history
-from perdure.store.api import Commit, Store
+from perdure.store.api import Commit, PayloadRow, Store
 from perdure.store.memory import MemoryDatabase, MemoryStore
 from perdure.testing.faults import FaultRates, ProcessDied
 from perdure.testing.simulation import World
@@ -43,26 +43,43 @@ def serve(
     return Registry(table, functions)
 
 
-Strike = Literal["", "dies before", "dies after", "dies soon", "fails", "answer lost"]
-"""What happens to a commit, or to the process around it."""
+Strike = Literal["", "dies before", "dies after", "dies soon", "fails", "refused", "answer lost"]
+"""What happens to a write, or to the process around it."""
 
 
 class StruckStore(MemoryStore):
-    """A store whose commits are struck as `strike` says, which is given the ordinal of the commit, from 1."""
+    """A store whose writes are struck as told by what is given their ordinals, from 1."""
 
-    def __init__(self, hub: VirtualHub, strike: Callable[[int, Commit], Strike]) -> None:
+    def __init__(
+        self,
+        hub: VirtualHub,
+        strike: Callable[[int, Commit], Strike],
+        strike_payloads: Callable[[int, Sequence[PayloadRow]], Strike],
+    ) -> None:
         super().__init__(hub.database, "hub")
         self._virtual = hub
         self._strike = strike
+        self._strike_payloads = strike_payloads
 
     def commit(self, commit: Commit) -> None:
         self._virtual.commits += 1
-        strike = self._strike(self._virtual.commits, commit)
+        self._meet(self._strike(self._virtual.commits, commit), lambda: MemoryStore.commit(self, commit))
+
+    def write_payloads(self, host_id: str, rows: Sequence[PayloadRow]) -> None:
+        hub = self._virtual
+        hub.payload_writes += 1
+        strike = self._strike_payloads(hub.payload_writes, rows)
+        self._meet(strike, lambda: MemoryStore.write_payloads(self, host_id, rows))
+        hub.payloads.extend(rows)
+
+    def _meet(self, strike: Strike, write: Callable[[], None]) -> None:
         if strike == "dies before":
             self._die()
         if strike == "fails":
-            raise StoreUnavailable("the commit failed")
-        super().commit(commit)
+            raise StoreUnavailable("the write failed")
+        if strike == "refused":
+            raise RefusedData("it cannot be held")
+        write()
         if strike == "dies after":
             self._die()
         if strike == "dies soon":
@@ -76,7 +93,7 @@ class StruckStore(MemoryStore):
 
 
 class VirtualHub:
-    """`refuse` says why a commit is refused, `strike` what else happens to it.
+    """`refuse` says why a commit is refused, `strike` what else happens to it, `strike_payloads` to large values.
 
     `database` may be shared with a hub that went before.
     """
@@ -90,14 +107,19 @@ class VirtualHub:
         settings: EngineSettings = SETTINGS,
         refuse: Callable[[Commit], str | None] = lambda _: None,
         strike: Callable[[int, Commit], Strike] = lambda _, __: "",
+        strike_payloads: Callable[[int, Sequence[PayloadRow]], Strike] = lambda _, __: "",
         database: MemoryDatabase | None = None,
     ) -> None:
         self.database = database or MemoryDatabase()
         self.commits = 0
         """How many were tried, by all processes."""
+        self.payload_writes = 0
+        """The same, of those beside the commits."""
+        self.payloads: list[PayloadRow] = []
+        """What was written there and acknowledged."""
 
         def open_store() -> Store:
-            return StruckStore(self, strike)
+            return StruckStore(self, strike, strike_payloads)
 
         self.world = World(seed, open_store, app.orchestrators, app.activities, rates, settings, refuse)
 
@@ -213,8 +235,8 @@ class VirtualHub:
         return [event for record in self.history(instance_id) for event in record.received]
 
 
-def strike_at(place: int, strike: Strike) -> Callable[[int, Commit], Strike]:
-    """Strike the commit with this ordinal."""
+def strike_at(place: int, strike: Strike) -> Callable[[int, Any], Strike]:
+    """Strike the write with this ordinal."""
     return lambda ordinal, _: strike if ordinal == place else ""
 
 

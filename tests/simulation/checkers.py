@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.core.errors import InstanceExists
 from perdure.core.events import EventRaised, TimerFired, TurnRecord
+from perdure.core.ids import first_key
 from perdure.core.state import ENDED
 from perdure.engine.loading import read_history
-from simulation.programs import EXPECTED_RUNS, MODEL
+from simulation.programs import EXPECTED_RUNS, MODEL, text
 from simulation.watch import Broken
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ def outputs_are_those_of_the_sequential_model(schedule: Schedule) -> None:
         output = json.loads(row.output or "null")
         if kind in MODEL and output != MODEL[kind](schedule.given[instance_id]):
             raise Broken(f"{instance_id}, given {schedule.given[instance_id]}, gave {output}")
+
+
+def inputs_are_those_given(schedule: Schedule) -> None:
+    for instance_id, kind in schedule.kind.items():
+        row = schedule.world.row(instance_id)
+        assert row is not None
+        if not row.generation and row.input != text(schedule.given[instance_id]):
+            raise Broken(f"{instance_id} ({kind}) has the input {row.input}")
 
 
 def every_acknowledged_event_is_seen_in_order(schedule: Schedule) -> None:
@@ -171,7 +180,11 @@ def time_goes_forward(schedule: Schedule) -> None:
 
 
 def nothing_is_left_behind(schedule: Schedule) -> None:
-    """What remains in the inbox are answers to executions that failed; neither timers nor garbage are left."""
+    """What remains in the inbox are answers to executions that failed; neither timers nor garbage are left.
+
+    Payloads of executions that are gone are not left either; of those that never came to be, only what the living host
+    wrote.
+    """
     store = schedule.open_store()
     rows = {row.key: row for row in schedule.rows()}
     for mail in store.inbox(0, 100_000):
@@ -189,6 +202,11 @@ def nothing_is_left_behind(schedule: Schedule) -> None:
     stray = [execution for execution, parts in tables.history.items() if parts and execution not in executions]
     if stray or tables.garbage:
         raise Broken(f"histories of executions that are gone are left: {stray}, {tables.garbage}")
+    retired = {execution for commit in schedule.watch.commits for execution in commit.retired}
+    host = max(int(host_id.split("-")[0]) for host_id in tables.hosts)
+    for payload in tables.payloads.values():
+        if payload.execution in retired or (payload.execution not in executions and payload.id < first_key(host)):
+            raise Broken(f"a payload is left of an execution that is gone, or never was: {payload}")
 
 
 def _history(schedule: Schedule, instance_id: str) -> list[TurnRecord]:
@@ -200,6 +218,7 @@ CHECKERS: list[Callable[[Schedule], None]] = [
     every_answer_fits,
     one_of_two_rivals_wins,
     outputs_are_those_of_the_sequential_model,
+    inputs_are_those_given,
     every_acknowledged_event_is_seen_in_order,
     every_other_event_is_kept_once,
     late_events_are_marked,

@@ -16,15 +16,18 @@ from msgspec.structs import replace
 from perdure.core import turn
 from perdure.core.events import ExecutionTerminated, SubOrchestrationInstanceFailed
 from perdure.core.protocols import StartRequest
-from perdure.core.turn import Addressed, Checkpoint
-from perdure.engine import Engine, turns
+from perdure.core.state import InstanceState
+from perdure.core.turn import Addressed, Checkpoint, Start
+from perdure.engine import Engine, holds, turns
 from perdure.engine.activities import ActivityDesk
 from perdure.engine.commits import Commits
 from perdure.engine.dispatch import Dispatch
 from perdure.engine.doors import Doors, Request
+from perdure.engine.holds import Holds, Written
 from perdure.engine.instances import Instance, InstanceTable, Mail
 from perdure.engine.lane import Lane
 from perdure.engine.members import Members
+from perdure.engine.payloads import Draft
 from perdure.engine.timers import Timers
 from perdure.store.api import Commit, TimerRow
 from perdure.testing.faults import FaultRates, FaultyStore
@@ -50,6 +53,7 @@ _CROWDED = Plan(settings=replace(DEFAULT_SETTINGS, instances_in_memory=1))
 _STEERED = Plan(kinds=("race", "fan", "chain"), instances=(10, 16), rates=FaultRates(), kills=0, stops=0, outside=False)
 _TWINS = Plan(kinds=("canceller", "twins"), instances=(10, 16))
 _PURGED = Plan(kinds=("stamped",), instances=(10, 16), outside=False)
+_LARGE = Plan(rates=FaultRates(commit_fails=0.05, payloads_fail=0.1, payloads_answer_lost=0.1), payload_bytes=20)
 _CRASHES = Plan(rates=FaultRates(crash_before_commit=0.06, crash_after_commit=0.06), kills=3)
 
 
@@ -186,8 +190,8 @@ def activities_start_before_the_commit(patch: Patch) -> None:
     """An activity runs for a turn that may never have happened."""
     gather = Dispatch.gather
 
-    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
-        gather(self, instance, checkpoint, taken)
+    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, *rest: Any) -> None:
+        gather(self, instance, checkpoint, *rest)
         for scheduled in checkpoint.activities:
             self._engine.desk.add(instance.key, instance.id or "", checkpoint.execution, scheduled)
 
@@ -198,8 +202,8 @@ def clients_see_what_is_not_durable(patch: Patch) -> None:
     """A status shows a turn whose commit may fail."""
     gather = Dispatch.gather
 
-    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
-        gather(self, instance, checkpoint, taken)
+    def mutant(self: Dispatch, instance: Instance, *rest: Any) -> None:
+        gather(self, instance, *rest)
         instance.committed = instance.row
 
     patch.setattr(Dispatch, "gather", mutant)
@@ -209,10 +213,14 @@ def children_are_made_in_a_later_commit(patch: Patch) -> None:
     """A parent waits for a child that a crash has kept from being made."""
     spawn = Members.spawn
 
-    def mutant(self: Members, instance: Instance, execution: int, child: Any) -> None:
+    def mutant(self: Members, child: Any, start: Start, *rest: Any) -> None:
+        assert start.parent is not None
+        parent = self.table.get(start.parent.key)
+
         def later() -> None:
-            if self._engine.commits.lane is not None and self.table.get(instance.key) is instance and instance.state:
-                spawn(self, instance, execution, child)
+            there = parent is not None and self.table.get(parent.key) is parent and parent.state
+            if self._engine.commits.lane is not None and there:
+                spawn(self, child, start, *rest)
                 self._engine.schedule_pump()
 
         self._engine.runtime.later(0.003, later)
@@ -224,10 +232,10 @@ def parents_are_told_in_a_later_commit(patch: Patch) -> None:
     """A child has ended, and its parent never hears of it."""
     gather = Dispatch.gather
 
-    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
+    def mutant(self: Dispatch, instance: Instance, checkpoint: Checkpoint, *rest: Any) -> None:
         answer, parent = checkpoint.answer, checkpoint.answer_to
         checkpoint.answer = None
-        gather(self, instance, checkpoint, taken)
+        gather(self, instance, checkpoint, *rest)
         if answer is None or parent is None:
             return
         engine = self._engine
@@ -286,11 +294,11 @@ def late_events_are_thrown_away(patch: Patch) -> None:
     """An event that was acknowledged is nowhere to be seen, as its instance had ended."""
     absorb = Dispatch.absorb
 
-    def mutant(self: Dispatch, instance: Instance) -> None:
+    def mutant(self: Dispatch, instance: Instance, **named: Any) -> None:
         for mail in [mail for mail in instance.mailbox if not mail.execution and not mail.control]:
             instance.mailbox.remove(mail)
             self._engine.lane.consume(mail)
-        absorb(self, instance)
+        absorb(self, instance, **named)
 
     patch.setattr(Dispatch, "absorb", mutant)
 
@@ -321,17 +329,17 @@ def sessions_are_closed_with_a_living_context(patch: Patch) -> None:
 
 def all_events_are_applied_before_the_code_goes_on(patch: Patch) -> None:
     """What the code sees of its other tasks depends on how many events happened to come together."""
-    apply, resume = OrchestrationSession._apply, OrchestrationSession._resume
+    apply, run = OrchestrationSession._apply, OrchestrationSession._run
 
     def mutant(self: OrchestrationSession, received: Sequence[Any]) -> int:
         if self._replaying or self._generator is None:
             return apply(self, received)
         waiting: list[Any] = []
         with pytest.MonkeyPatch.context() as held:
-            held.setattr(OrchestrationSession, "_resume", lambda session, awaited: waiting.append(awaited))
+            held.setattr(OrchestrationSession, "_run", lambda session, *outcome: waiting.append(outcome))
             count = apply(self, received)
         if waiting:
-            resume(self, waiting[0])
+            run(self, *waiting[0])
         return count
 
     patch.setattr(OrchestrationSession, "_apply", mutant)
@@ -366,7 +374,7 @@ def rows_for_instances_that_are_gone_stay(patch: Patch) -> None:
 
 def chosen_ids_of_children_are_not_looked_up(patch: Patch) -> None:
     """A child is made blindly under an id that an instance on disk has."""
-    patch.setattr(Dispatch, "_resolve_children", lambda self, job, checkpoint: self._finish_turn(job, checkpoint))
+    patch.setattr(Dispatch, "_resolve_children", lambda self, *given: self._finish_turn(*given))
 
 
 def a_child_that_cannot_be_made_is_silence(patch: Patch) -> None:
@@ -380,6 +388,41 @@ def a_child_that_cannot_be_made_is_silence(patch: Patch) -> None:
             deliver(self, mail)
 
     patch.setattr(Engine, "deliver", mutant)
+
+
+def commits_go_out_before_their_payloads(patch: Patch) -> None:
+    """A large value is written when it comes, and nobody waits for it."""
+    hold = Holds.hold
+
+    def mutant(self: Holds, drafts: Sequence[Draft], then: Written) -> None:
+        hold(self, drafts, lambda _: None)
+        then(None)
+
+    patch.setattr(Holds, "hold", mutant)
+
+
+def the_payload_of_a_row_is_forgotten(patch: Patch) -> None:
+    """A large output is written, and the row does not say where."""
+    take_out = holds.take_out
+
+    def mutant(state: InstanceState, checkpoint: Checkpoint, *rest: Any) -> list[Draft]:
+        drafts = take_out(state, checkpoint, *rest)
+        checkpoint.row.output_payload = None
+        return drafts
+
+    patch.setattr(holds, "take_out", mutant)
+
+
+def holds_outlive_their_lane(patch: Patch) -> None:
+    """A turn whose values were written while the lane ended joins the next one, beside the same turn taken again."""
+    reset = Holds.reset
+
+    def mutant(self: Holds) -> None:
+        epoch = self._epoch
+        reset(self)
+        self._epoch = epoch
+
+    patch.setattr(Holds, "reset", mutant)
 
 
 MUTANTS = [
@@ -413,4 +456,7 @@ MUTANTS = [
     Mutant(rows_for_instances_that_are_gone_stay, _PURGED),
     Mutant(chosen_ids_of_children_are_not_looked_up, _CROWDED),
     Mutant(a_child_that_cannot_be_made_is_silence),
+    Mutant(commits_go_out_before_their_payloads, _LARGE),
+    Mutant(the_payload_of_a_row_is_forgotten, _LARGE),
+    Mutant(holds_outlive_their_lane, _LARGE),
 ]

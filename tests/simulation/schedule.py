@@ -57,6 +57,8 @@ COUNTERS = ("collector", "eternal")
 FATES = ("", "restart", "terminate", "purge")
 """What becomes of a `stamped` one: it is started again after its end, or after it was terminated, or purged."""
 
+_PAYLOAD_BYTES = (32_768, 32_768, 250, 20)
+"""So that nothing is large, or the longest records, or nearly all of them, and inputs and outputs too."""
 _FAULTY_US = 120_000
 _POLL_SECONDS = 0.01
 
@@ -83,6 +85,8 @@ class Plan(Struct):
     noise: int | None = None
     outside: bool | None = None
     """Whether other processes insert starts and messages."""
+    payload_bytes: int | None = None
+    """Above which size a value is large."""
     settings: EngineSettings = DEFAULT_SETTINGS
     steps: int = 40_000
     """After so many, ten times what the longest need, it is taken to have come to a standstill."""
@@ -121,12 +125,19 @@ class Schedule:
                 crash_after_commit=rng.random() * 0.04,
                 commit_fails=rng.random() * 0.04,
                 answer_lost=rng.random() * 0.04,
+                crash_before_payloads=rng.random() * 0.04,
+                crash_after_payloads=rng.random() * 0.04,
+                payloads_fail=rng.random() * 0.04,
+                payloads_answer_lost=rng.random() * 0.04,
                 read_fails=rng.random() * 0.02,
                 end_host_fails=rng.random() * 0.2,
             )
         self.doubles = rng.random() * 0.3 if plan.doubles is None else plan.doubles
         self.outside = rng.random() < 0.35 if plan.outside is None else plan.outside
-        settings = replace(plan.settings, poll_seconds=_POLL_SECONDS) if self.outside else plan.settings
+        payload_bytes = rng.choice(_PAYLOAD_BYTES) if plan.payload_bytes is None else plan.payload_bytes
+        settings = replace(plan.settings, payload_bytes=payload_bytes)
+        if self.outside:
+            settings = replace(settings, poll_seconds=_POLL_SECONDS)
         self.world = World(
             seed, self.open_store, self.registry.orchestrators, self.registry.activities, rates, settings
         )

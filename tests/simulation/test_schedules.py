@@ -33,7 +33,14 @@ def test_nothing_runs_twice_as_long_as_nothing_fails() -> None:
 
 def test_a_fault_of_the_store_makes_no_activity_run_again() -> None:
     """Lanes end, processes live: what runs is not started again, and a result that was not durable is handed in."""
-    rates = FaultRates(commit_fails=0.1, answer_lost=0.1, read_fails=0.04, end_host_fails=0.3)
+    rates = FaultRates(
+        commit_fails=0.1,
+        answer_lost=0.1,
+        payloads_fail=0.1,
+        payloads_answer_lost=0.1,
+        read_fails=0.04,
+        end_host_fails=0.3,
+    )
     for seed in range(SEED, SEED + min(50, SCHEDULES)):
         run_schedule(seed, Plan(rates=rates, kills=0, stops=0))
 
@@ -42,6 +49,14 @@ def test_faults_in_every_other_commit_delay_and_lose_nothing() -> None:
     rates = FaultRates(crash_before_commit=0.15, crash_after_commit=0.15, commit_fails=0.15, answer_lost=0.15)
     for seed in range(SEED, SEED + min(25, SCHEDULES)):
         run_schedule(seed, Plan(rates=rates, instances=(3, 5)))
+
+
+def test_faults_in_every_other_write_of_a_large_value_delay_and_lose_nothing() -> None:
+    rates = FaultRates(
+        crash_before_payloads=0.15, crash_after_payloads=0.15, payloads_fail=0.15, payloads_answer_lost=0.15
+    )
+    for seed in range(SEED, SEED + min(25, SCHEDULES)):
+        run_schedule(seed, Plan(rates=rates, instances=(3, 5), payload_bytes=20))
 
 
 def test_turns_that_an_interruption_hits_by_mistake_are_done_again(monkeypatch: pytest.MonkeyPatch) -> None:

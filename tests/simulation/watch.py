@@ -51,13 +51,21 @@ class Watch:
         versions[astuple(row)] = len(versions)
 
     def _landed(self, commit: Commit) -> None:
-        for row in commit.created:
+        for row in [*commit.created, *commit.updated, *commit.advanced]:
             self.published(row)
-        for row in [*commit.updated, *commit.advanced]:
-            self.published(row)
+            self._look_for(row.input_payload, row)
+            self._look_for(row.output_payload, row)
         for history in commit.history:
+            if b'"payload"' in history.body:
+                for record in decode_records(history.body):
+                    self._look_for(record.payload or None, history)
             if b'"TimerFired"' in history.body:
                 self._look_at_timers(history, commit.now)
+
+    def _look_for(self, payload: int | None, what: Any) -> None:
+        """What a commit refers to was durable before it."""
+        if payload is not None and payload not in self._open_store().payloads([payload]):
+            self._broken = f"{what} was committed without its payload {payload}"
 
     def _look_at_timers(self, history: HistoryRow, now: int) -> None:
         """A timer that fired is not in the future. (The code is never shown an earlier time than that of its timer.)"""
@@ -148,6 +156,7 @@ def _is_quiet(engine: Engine) -> bool:
         and not engine.desk._done
         and not engine.desk.queued
         and not engine.loader.waiting
+        and not engine.holds.count
         and not engine.stopping
         and not any(instance.engaged for instance in engine.members.table)
     )

@@ -80,6 +80,12 @@ INSTANCES = [
     instance("parked", "parked, as its function was not served", "remembered"),
     instance("unseen", "started by another process when there was no host", "hello wörld \U0001f30d"),
     instance("told", "waiting for an event that another process has sent meanwhile", "from outside"),
+    instance(
+        "large",
+        "waiting for an event, with an input and a result that are kept apart",
+        [True, True, "on"],
+        ["raise", "Go", '"on"'],
+    ),
     instance("completed", "nothing: it has completed, and an event came too late", "hello again"),
     instance("failed", "nothing: it has failed", None, ends="Failed"),
 ]
@@ -106,12 +112,14 @@ def bring_to_the_middle(host: VirtualHost) -> bool:
     host.start("waiter", "completed")
     host.engine.doors.raise_event("completed", EventRaised("Go", '"hello again"'), _unheard)
     host.raise_event("completed", "Go", '"too late"')
+    host.start("hoarder", "large", json.dumps(50_000 * "packs well "))
     host.start("doomed", "failed")
     host.start("renewed", "renewed")
     host.raise_event("renewed", "Kept", '"kept"')
     submit_start(host.store, host.runtime, StartRequest("forgotten", "parked"))
     host.wait_for("retry", lambda row: row.sequence == 3)
     host.wait_for("generation", lambda row: row.generation == 1 and not row.ready)
+    host.wait_for("large", lambda row: row.sequence == 2)
     host.wait_for("failed", lambda row: row.status == "Failed")
     host.wait_for("completed", lambda row: row.status == "Completed" and row.sequence == 4)
     host.wait_for("suspended-child", lambda row: row.status == "Completed")

@@ -6,6 +6,8 @@ in a saved store may be changed.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
@@ -16,6 +18,12 @@ from azure.durable_functions.registry import Registry, build_registry
 Orchestration = Generator[Any, Any, Any]
 
 _HOUR_MILLISECONDS = 3_600_000
+
+
+def large_text(seed: int) -> str:
+    """40,000 characters that cannot be packed to much less."""
+    digests = (hashlib.sha256(f"{seed} {n}".encode()).digest() for n in range(1000))
+    return b"".join(map(base64.b85encode, digests)).decode()
 
 
 def build_app(*, when_saved: bool) -> Registry:
@@ -94,6 +102,17 @@ def build_app(*, when_saved: bool) -> Registry:
             numbers.append((yield context.wait_for_external_event("Number")))
         yield context.create_timer(timedelta(hours=1))
         return [child, *numbers]
+
+    @app.activity_trigger(input_name="seed")
+    def large(seed: int) -> str:
+        return large_text(seed)
+
+    @app.orchestration_trigger(context_name="context")
+    def hoarder(context: df.DurableOrchestrationContext) -> Orchestration:
+        given = context.get_input()
+        made = yield context.call_activity("large", 2)
+        word = yield context.wait_for_external_event("Go")
+        return [given == 50_000 * "packs well ", made == large_text(2), word]
 
     @app.orchestration_trigger(context_name="context")
     def greet(context: df.DurableOrchestrationContext) -> str:

@@ -108,6 +108,16 @@ def test_what_was_saved_is_in_the_middle_of_everything(saved: Saved, store: Sqli
     assert (rows["parked"].parked or "").startswith("missing function: ")
     assert (rows["unseen"].status, rows["unseen"].ready) == ("Pending", True)
     assert inbox("told") == [EventRaised]
+    if "large" in rows:
+        assert rows["large"].input is None and rows["large"].input_payload is not None
+        assert payload_encodings(saved) == {"zlib", "utf-8"}
+
+
+def payload_encodings(saved: Saved) -> set[str]:
+    connection = apsw.Connection(str(saved.database), apsw.SQLITE_OPEN_READONLY)
+    encodings = {encoding for (encoding,) in connection.execute("SELECT DISTINCT encoding FROM payload")}
+    connection.close()
+    return encodings
 
 
 @pytest.mark.parametrize("seed", range(3))

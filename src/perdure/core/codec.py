@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -10,14 +10,22 @@ from perdure.core.errors import UnreadableRecord
 from perdure.core.events import Failure, Received, TurnRecord
 
 _encoder = msgspec.json.Encoder()
+_record = msgspec.json.Decoder(TurnRecord)
 _records = msgspec.json.Decoder(list[TurnRecord])
 _received = msgspec.json.Decoder(Received)
 _failure = msgspec.json.Decoder(Failure)
 
 
-def encode_record(record: TurnRecord) -> bytes:
-    """Raises UnicodeEncodeError on text that UTF-8 cannot hold (a lone surrogate)."""
-    return _encoder.encode(record)
+encode_record: Callable[[TurnRecord], bytes] = _encoder.encode
+"""Raises UnicodeEncodeError on text that UTF-8 cannot hold (a lone surrogate)."""
+
+
+def decode_record(body: bytes) -> TurnRecord:
+    """Raises UnreadableRecord."""
+    try:
+        return _record.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnreadableRecord(f"history record of {len(body)} bytes: {error}") from error
 
 
 def join_records(encoded: Iterable[bytes]) -> bytes:
@@ -33,8 +41,7 @@ def decode_records(body: bytes) -> list[TurnRecord]:
         raise UnreadableRecord(f"history row of {len(body)} bytes: {error}") from error
 
 
-def encode_message(event: Received) -> bytes:
-    return _encoder.encode(event)
+encode_message: Callable[[Received], bytes] = _encoder.encode
 
 
 def decode_message(body: bytes) -> Received:

@@ -194,9 +194,12 @@ class TurnRecord(Struct, frozen=True, omit_defaults=True, gc=False):
     `at` is what the orchestrator saw as the current time. A `deferred` record was accepted before any code ran over it
     (a start, a new generation with the events carried into it): replay applies its events together with those of the
     next record, at that record's time. This is how a turn that found them waiting had applied them.
+
+    A record with a `payload` is a stub: the payload of that id has the true one.
     """
 
     at: int
     received: list[Received] = []
     decided: list[Decided] = []
     deferred: bool = False
+    payload: int = 0

@@ -78,6 +78,7 @@ class InstanceRow(Struct, gc=False):
     input_payload: int | None = None
     """Id of the payload that has the input, when it is too large for the row; `input` is None then."""
     output_payload: int | None = None
+    """The same for the output, or for the failure of a Failed one; that is None then."""
     status_payload: int | None = None
     """That of the custom status."""
 
@@ -149,6 +150,9 @@ def close_task(state: InstanceState, event: TaskAnswer) -> OpenTask | None:
 
 
 def open_task(state: InstanceState, task: OpenTask) -> None:
+    """The input of a child is kept by the child alone: its parent may wait for it for long."""
+    if type(task) is SubOrchestrationInstanceCreated and task.input is not None:
+        task = replace(task, input=None)
     state.open[task.task_id] = task
     if type(task) is TaskScheduled:
         state.row.open_activities += 1

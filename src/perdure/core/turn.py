@@ -92,7 +92,8 @@ class Checkpoint(Struct, gc=False):
 
     `taken` counts the given events that are done with: applied or dropped. `record`, if any, is the encoded history
     record with number `first` of `execution`. `timers_gone` fired, were cancelled or lost their owner. `retired` is the
-    execution whose history is of no more use; `timers_gone` and `children` are its own if there is one.
+    execution whose history is of no more use; `timers_gone` and `children` are its own if there is one. `failure` is
+    why the execution has failed, if it has with this turn.
     """
 
     row: InstanceRow
@@ -107,6 +108,7 @@ class Checkpoint(Struct, gc=False):
     answer_to: ParentLink | None = None
     answer: TaskAnswer | None = None
     retired: int | None = None
+    failure: Failure | None = None
 
 
 # --- starting --------------------------------------------------------------------------------------------------------
@@ -346,6 +348,7 @@ def _end(state: InstanceState, end: ExecutionCompleted, checkpoint: Checkpoint, 
     row.output = end.result
     row.output_payload = None
     row.failure = None if end.failure is None else encode_failure(end.failure)
+    checkpoint.failure = end.failure
     row.completed_at = now
     row.updated_at = now
     row.parked = None

@@ -12,12 +12,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Union
 
-from perdure.core.codec import decode_failure
 from perdure.core.errors import IdTaken, RefusedData
+from perdure.core.events import Failure
 from perdure.core.failures import message_of
 from perdure.core.runtime import Cancellable
 from perdure.core.state import ENDED, InstanceRow
-from perdure.engine.instances import InstanceTable
 from perdure.engine.lane import Batch, Lane
 from perdure.engine.recovery import Recovery
 from perdure.store.api import Host
@@ -92,13 +91,14 @@ class Commits:
         self._engine.recovery = None
         self._engine.doors.shut()
         self._engine.loader.reset()
+        self._engine.holds.reset()
         self._engine.timers.clear()
         self._engine.runner.forget()
         self._engine.desk.drop_all_queued()
         for instance in self._engine.members.table:
             if instance.session is not None:
                 self._engine.runner.close_later(instance.session)
-        self._engine.members.table = InstanceTable()
+        self._engine.members.forget()
         self._engine.dispatch.ready.clear()
         if self._seal_later is not None:
             self._seal_later.cancel()
@@ -178,7 +178,9 @@ class Commits:
         """How many more turns and requests may join the open batch."""
         engine = self._engine
         room = self.turn_limit - engine.lane.batch.load
-        return room - engine.doors.asking - engine.runner.under_way if self.narrowed else room
+        if self.narrowed:
+            room -= engine.doors.asking + engine.runner.under_way + engine.holds.count
+        return room
 
     def _pause_then(self, call: Callable[[], object], error: BaseException | None) -> None:
         if error is not None:
@@ -265,8 +267,8 @@ class Commits:
             self._answer(batch)
             for call in batch.after:
                 call()
-            for row in batch.failed:
-                _log_failure(row)
+            for row, failure in batch.failed:
+                _log_failure(row, failure)
             self._sweep_due = self._sweep_due or bool(batch.retired or batch.purged)
             self._engine.members.evict(lane)
         except Exception as error:
@@ -277,8 +279,7 @@ class Commits:
 
     def _answer(self, batch: Batch) -> None:
         """The batch is durable: those who asked are told, results of activities need not be kept."""
-        for name in batch.settled_activities:
-            self._engine.desk.settle(name)
+        self._engine.desk.settle(*batch.settled_activities)
         for row in batch.rows.values():
             if row.status in ENDED:
                 self._engine.doors.ended(row)
@@ -304,14 +305,13 @@ class Commits:
         self._writer.submit(lambda: self._engine.store.sweep(lane.host.id, _SWEEP_ROWS), swept)
 
 
-def _log_failure(row: InstanceRow) -> None:
+def _log_failure(row: InstanceRow, failure: Failure) -> None:
     """The status shows the text that users parse; where the code failed is told here."""
-    failure = decode_failure(row.failure) if row.failure is not None else None
-    while failure is not None and failure.message is None and failure.traceback is None and failure.cause is not None:
+    while failure.message is None and failure.traceback is None and failure.cause is not None:
         failure = failure.cause
     log.error(
         "orchestration %r, instance %r, has failed: %s",
         row.name,
         row.id,
-        (failure.traceback or f"{failure.type}: {message_of(failure)}").rstrip() if failure is not None else "?",
+        (failure.traceback or f"{failure.type}: {message_of(failure)}").rstrip(),
     )

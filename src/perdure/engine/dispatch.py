@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from perdure.core.errors import TurnTimeout
+from perdure.core.errors import RefusedData, TurnTimeout
 from perdure.core.events import Control, EventRaised
 from perdure.core.failures import text_of, unknown_function
 from perdure.core.state import ENDED, InstanceState
 from perdure.core.turn import Checkpoint, control, receive_late
 from perdure.engine.instances import Instance, Mail
 from perdure.engine.lane import Lane
+from perdure.engine.members import Begun
 from perdure.engine.recovery import MISSING_FUNCTION
 from perdure.engine.turns import Interrupted, Job, last_line
 
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("perdure.engine")
 
+_NONE_BEGUN: Mapping[int, Begun] = {}
+
 
 class Dispatch:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._payload_bytes = engine.settings.payload_bytes
         self.ready: deque[Instance] = deque()
 
     def wake(self, instance: Instance) -> None:
@@ -43,6 +47,8 @@ class Dispatch:
         engine, ready = self._engine, self.ready
         settings, commits = engine.settings, engine.commits
         if not ready or not engine.runner.idle or lane.batch.bytes >= settings.bytes_in_batch:
+            return
+        if engine.holds.bytes >= settings.payload_bytes_waiting:
             return
         jobs: list[Job] = []
         now = engine.runtime.now()
@@ -94,8 +100,8 @@ class Dispatch:
             instance.session, instance.records = job.session, ()
             if not isinstance(outcome, Checkpoint):
                 self._turn_broke(job, outcome)
-            elif outcome.children:
-                self._resolve_children(job, outcome)
+            elif outcome.children or (outcome.record is not None and len(outcome.record) > self._payload_bytes):
+                self._write_large(job, outcome)
             else:
                 self._finish_turn(job, outcome)
         if engine.leaving:
@@ -117,7 +123,48 @@ class Dispatch:
             log.error("internal error in a turn of instance %r", instance.id, exc_info=error)
             engine.members.park(instance, f"internal error: {type(error).__name__}: {text_of(error)}")
 
-    def _resolve_children(self, job: Job, checkpoint: Checkpoint) -> None:
+    def _write_large(self, job: Job, checkpoint: Checkpoint) -> None:
+        """Write what is large of a turn, and of the children that it makes, before the turn goes on."""
+        engine, instance, state = self._engine, job.instance, job.state
+        drafts = engine.holds.take_out(state, checkpoint)
+        begun: dict[int, Begun] = {}
+        for child in checkpoint.children:
+            if engine.holds.may_be_large(child.input) and engine.orchestrators.knows(child.name):
+                start = engine.members.start_of(child, checkpoint)
+                made = engine.members.begin(child.instance_id, start)
+                of_child = engine.holds.take_out(made.state, made.checkpoint)
+                if of_child:
+                    begun[child.task_id] = made
+                    drafts += of_child
+        if not drafts:
+            self._resolve_children(job, checkpoint, begun)
+            return
+        for mail in job.mails[: checkpoint.taken]:
+            if mail.activity is not None:
+                engine.lane.keep_back(mail)
+
+        def written(refusal: RefusedData | None) -> None:
+            if engine.members.table.get(instance.key) is not instance:
+                return
+            if refusal is None:
+                self._resolve_children(job, checkpoint, begun)
+            else:
+                self._turn_refused(job, refusal)
+
+        engine.holds.hold(drafts, written)
+
+    def _turn_refused(self, job: Job, refusal: RefusedData) -> None:
+        """The results of activities that the turn took may be what is refused, so these activities run again."""
+        engine, instance = self._engine, job.instance
+        instance.busy = False
+        for mail in job.mails:
+            if mail.activity is not None:
+                engine.lane.forget(mail)
+                engine.desk.settle(mail.activity)
+        instance.put_back([mail for mail in job.mails if mail.activity is None])
+        engine.members.park(instance, f"the store refused what its turn wrote: {refusal}")
+
+    def _resolve_children(self, job: Job, checkpoint: Checkpoint, begun: Mapping[int, Begun]) -> None:
         """An id that the user chose may belong to somebody: look it up before the turn is gathered."""
         engine = self._engine
         unknown: list[str] = []
@@ -126,7 +173,7 @@ class Dispatch:
             if chosen and engine.orchestrators.knows(child.name):
                 unknown.append(child.instance_id)
         if not unknown:
-            self._finish_turn(job, checkpoint)
+            self._finish_turn(job, checkpoint, begun)
             return
         left = len(unknown)
 
@@ -134,22 +181,31 @@ class Dispatch:
             nonlocal left
             left -= 1
             if left == 0 and engine.members.table.get(job.instance.key) is job.instance:
-                self._finish_turn(job, checkpoint)
+                self._finish_turn(job, checkpoint, begun)
                 engine.schedule_pump()
 
         for instance_id in unknown:
             engine.members.resolve(instance_id, resolved)
 
-    def _finish_turn(self, job: Job, checkpoint: Checkpoint) -> None:
+    def _finish_turn(self, job: Job, checkpoint: Checkpoint, begun: Mapping[int, Begun] = _NONE_BEGUN) -> None:
         instance, mails, taken = job.instance, job.mails, checkpoint.taken
         instance.busy = False
         if taken < len(mails):
             instance.put_back(mails[taken:])
             mails = mails[:taken]
-        self.gather(instance, checkpoint, mails)
+        self.gather(instance, checkpoint, mails, begun)
 
-    def gather(self, instance: Instance, checkpoint: Checkpoint, taken: Sequence[Mail]) -> None:
-        """Take a turn into the open batch, with all that it consumed and made."""
+    def gather(
+        self,
+        instance: Instance,
+        checkpoint: Checkpoint,
+        taken: Sequence[Mail],
+        begun: Mapping[int, Begun] = _NONE_BEGUN,
+    ) -> None:
+        """Take a turn into the open batch, with all that it consumed and made.
+
+        `begun` has the children, by task id, whose large inputs are written already.
+        """
         engine, lane, state = self._engine, self._engine.lane, instance.state
         assert state is not None
         for mail in taken:
@@ -158,14 +214,14 @@ class Dispatch:
             batch, row = lane.batch, checkpoint.row
             batch.add(instance, checkpoint)
             batch.causes.add(instance.key)
-            if row.status == "Failed" and (instance.row is None or instance.row.status != "Failed"):
-                batch.failed.append(row)
+            if checkpoint.failure is not None:
+                batch.failed.append((row, checkpoint.failure))
             instance.row = row
             instance.last_batch = batch.number
             if checkpoint.children:
-                asked = checkpoint.execution if checkpoint.retired is None else checkpoint.retired
                 for child in checkpoint.children:
-                    engine.members.spawn(instance, asked, child)
+                    start = engine.members.start_of(child, checkpoint)
+                    engine.members.spawn(child, start, begun.get(child.task_id))
             if checkpoint.answer is not None and checkpoint.answer_to is not None:
                 parent = checkpoint.answer_to
                 engine.deliver(engine.make_mail(parent.key, parent.execution, checkpoint.answer))
@@ -188,8 +244,11 @@ class Dispatch:
         if instance.unreadable is not None and not state.held and not state.ended:
             engine.members.park(instance, instance.unreadable)
 
-    def absorb(self, instance: Instance) -> None:
-        """Mail for an instance that has ended: events are kept as late, answers wait for a rewind of a failed one."""
+    def absorb(self, instance: Instance, last: bool = False) -> None:
+        """Mail for an instance that has ended: events are kept as late, answers wait for a rewind of a failed one.
+
+        `last`: another execution begins with this batch, so that what is kept is not written.
+        """
         engine, state = self._engine, instance.state
         assert state is not None
         late: list[EventRaised] = []
@@ -205,5 +264,26 @@ class Dispatch:
             else:
                 engine.lane.consume(mail)
         instance.mailbox.clear()
-        if late:
-            self.gather(instance, receive_late(state, late, now=engine.runtime.now()), taken)
+        if not late:
+            return
+        checkpoint = receive_late(state, late, now=engine.runtime.now())
+        drafts = [] if last else engine.holds.take_out(state, checkpoint)
+        if not drafts:
+            self.gather(instance, checkpoint, taken)
+            return
+        assert instance.id is not None
+        instance_id = instance.id
+
+        def written(refusal: RefusedData | None) -> None:
+            assert instance.state is state, f"instance {instance_id!r} has changed while it was claimed"
+            instance.busy = False
+            if refusal is None:
+                self.gather(instance, checkpoint, taken)
+            else:
+                log.error("late events of instance %r stay in the inbox: %s", instance_id, refusal)
+                engine.members.reset(instance)
+            engine.members.release(instance_id)
+
+        instance.busy = True
+        engine.members.claim(instance_id)
+        engine.holds.hold(drafts, written)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from perdure.core.errors import (
     InstanceNotFound,
     Overloaded,
     PerdureError,
+    RefusedData,
     StoreUnavailable,
     UnknownFunction,
     WrongStatus,
@@ -32,6 +33,8 @@ from perdure.core.protocols import Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
 from perdure.core.turn import Start
 from perdure.engine.instances import Instance
+from perdure.engine.members import Begun
+from perdure.engine.payloads import Draft
 
 if TYPE_CHECKING:
     from perdure.engine.engine import Engine
@@ -246,30 +249,59 @@ class Doors:
             raise UnknownFunction(unknown_function(start.name, "orchestrator", engine.orchestrators.names()))
         self._check_load()
         given = Start(start.name, start.version, start.input, None, start.request_id)
-        if start.instance_id is None:
-            if request.made is None:
-                request.made = new_instance_id(engine.runtime.now(), engine.runtime.random_bits(RANDOM_ID_BITS))
-            made = engine.members.create(request.made, given)
-            engine.lane.batch.began[made.key] = request
-            self.answer_when_durable(request, request.made)
+        if start.instance_id is not None:
+            instance_id = check_instance_id(start.instance_id)
+            engine.members.resolve(instance_id, self._deciding(request, instance_id, given))
             return
-        instance_id = check_instance_id(start.instance_id)
+        if request.made is None:
+            request.made = new_instance_id(engine.runtime.now(), engine.runtime.random_bits(RANDOM_ID_BITS))
+        self._begin(request, request.made, given, None)
+
+    def _deciding(
+        self, request: Request, instance_id: str, start: Start, begun: Begun | None = None
+    ) -> Callable[[Instance | None], None]:
+        """What answers a start once it is known which instance has the id."""
 
         def decide(instance: Instance | None) -> None:
-            if instance is None:
-                instance = engine.members.create(instance_id, given)
-            else:
+            if instance is not None:
                 row = _gathered(instance)
                 if start.request_id is not None and row.request_id == start.request_id:
                     self.answer_when_durable(request, instance_id)
                     return
                 if row.status not in ENDED:
                     raise InstanceExists(row.status)
-                engine.members.restart(instance, given)
-            engine.lane.batch.began[instance.key] = request
-            self.answer_when_durable(request, instance_id)
+            self._begin(request, instance_id, start, instance, begun)
 
-        engine.members.resolve(instance_id, self._guarded(request, decide))
+        return self._guarded(request, decide)
+
+    def _begin(
+        self, request: Request, instance_id: str, start: Start, instance: Instance | None, begun: Begun | None = None
+    ) -> None:
+        """Make an instance, or begin `instance` anew. A large input is written first, and then decided upon again."""
+        engine, members = self._engine, self._engine.members
+        if begun is None or not begun.fits(instance):
+            begun = members.begin(instance_id, start, instance)
+            drafts = engine.holds.take_out(begun.state, begun.checkpoint)
+            if drafts:
+                self._write_large(request, begun, drafts)
+                return
+        if instance is None:
+            instance = members.create(begun)
+        else:
+            members.restart(instance, begun)
+        engine.lane.batch.began[instance.key] = request
+        self.answer_when_durable(request, instance_id)
+
+    def _write_large(self, request: Request, begun: Begun, drafts: Sequence[Draft]) -> None:
+        engine, instance_id = self._engine, begun.state.row.id
+
+        def written(refusal: RefusedData | None) -> None:
+            if refusal is not None and request in self._open:
+                self.answer(request, refusal)
+            engine.members.release(instance_id, self._deciding(request, instance_id, begun.start, begun))
+
+        engine.members.claim(instance_id)
+        engine.holds.hold(drafts, written)
 
     def _with(self, request: Request, instance_id: str, act: Callable[[Request, Instance], None]) -> None:
         def found(instance: Instance | None) -> None:

@@ -19,6 +19,7 @@ from perdure.engine.activities import ActivityDesk, Call
 from perdure.engine.commits import Commits
 from perdure.engine.dispatch import Dispatch
 from perdure.engine.doors import Doors
+from perdure.engine.holds import Holds
 from perdure.engine.instances import Mail
 from perdure.engine.lane import Lane
 from perdure.engine.loading import Loader
@@ -51,6 +52,7 @@ class Engine:
         self.orchestrators = orchestrators
         self.settings = settings = settings or EngineSettings()
         self.commits = Commits(self)
+        self.holds = Holds(self)
         self.members = Members(self)
         self.dispatch = Dispatch(self)
         self.doors = Doors(self)
@@ -113,6 +115,7 @@ class Engine:
             and self.runner.idle
             and not self.dispatch.ready
             and not self.loader.waiting
+            and not self.holds.count
         )
 
     def _leave(self) -> None:
@@ -120,6 +123,7 @@ class Engine:
         self.recovery = None
         self.doors.shut()
         self.loader.reset()
+        self.holds.reset()
         self.timers.clear()
         self.runner.forget()
 

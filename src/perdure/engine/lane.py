@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any
 
 from perdure.core.codec import encode_message, join_records
+from perdure.core.events import Failure
 from perdure.core.ids import first_key
 from perdure.core.state import InstanceRow
 from perdure.core.turn import Checkpoint, Fresh
@@ -45,8 +46,8 @@ class Batch:
         self.written: list[Mail] = []
         self.settled_activities: list[tuple[int, int]] = []
         self.starts: list[tuple[Instance, Call]] = []
-        self.failed: list[InstanceRow] = []
-        """Of instances that failed in this batch, for the log."""
+        self.failed: list[tuple[InstanceRow, Failure]] = []
+        """Instances that failed in this batch, for the log."""
         self.after: list[Callable[[], object]] = []
         """Called once the batch is durable, before requests are let go."""
         self.requests: list[Any] = []
@@ -128,6 +129,10 @@ class Lane:
             self.batch.inbox_done.append(mail.id)
         if mail.activity is not None:
             self.batch.settled_activities.append(mail.activity)
+
+    def keep_back(self, mail: Mail) -> None:
+        """A turn that has taken the result of an activity is under way: it need not be written for itself."""
+        self.fresh.pop(mail.id, None)
 
     def forget(self, mail: Mail) -> None:
         """`mail` is for an instance that is gone, and its row, if it had one, went with it."""

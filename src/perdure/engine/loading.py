@@ -18,6 +18,7 @@ from perdure.core.ids import first_key
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED, InstanceRow, InstanceState, fold, from_row
 from perdure.engine.instances import Instance, Mail
+from perdure.engine.payloads import put_back_records
 from perdure.store.api import Store, StoredMail
 
 _PAGE = 1000
@@ -121,7 +122,7 @@ def read_instance(store: Store, key: int) -> Loaded:
 
 
 def read_history(store: Store, execution: int) -> list[TurnRecord]:
-    """All records of an execution. Raises UnreadableRecord."""
+    """All records of an execution, the large ones included. Raises UnreadableRecord."""
     records: list[TurnRecord] = []
     after = -1
     while True:
@@ -130,7 +131,9 @@ def read_history(store: Store, execution: int) -> list[TurnRecord]:
             records.extend(decode_records(part.body))
             after = part.first
         if len(page) < _PAGE:
-            return records
+            break
+    put_back_records(store, execution, records)
+    return records
 
 
 def to_mail(stored: StoredMail) -> Mail:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import msgspec
+from msgspec import Struct
 
 from perdure.core.events import (
     ParentLink,
@@ -23,8 +24,8 @@ from perdure.core.events import (
 )
 from perdure.core.failures import own_failure, unknown_function
 from perdure.core.ids import first_key
-from perdure.core.state import ENDED, InstanceRow
-from perdure.core.turn import Start, begin, restart
+from perdure.core.state import ENDED, InstanceRow, InstanceState
+from perdure.core.turn import Checkpoint, Fresh, Start, begin, restart
 from perdure.engine.activities import Call
 from perdure.engine.instances import Instance, InstanceTable, Mail
 from perdure.engine.lane import Batch, Lane
@@ -37,12 +38,42 @@ if TYPE_CHECKING:
 log = logging.getLogger("perdure.engine")
 
 
+Found = Callable[[Union[Instance, None]], object]
+"""Told of the instance of an id, its state in memory; None if there is none."""
+
+
+class _Claim(Struct, eq=False):
+    count: int = 0
+    waiting: list[Found] = []
+
+
+class Begun(Struct, eq=False):
+    """A first execution that nobody can see yet. `place` is the key of the ended instance in whose place it comes."""
+
+    start: Start
+    fresh: Fresh
+    now: int
+    state: InstanceState
+    checkpoint: Checkpoint
+    place: int | None
+
+    def fits(self, instance: Instance | None) -> bool:
+        """Whether the id that it was made for is still free, or belongs to the same ended instance."""
+        return self.place == (None if instance is None else instance.key)
+
+
 class Members:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.table = InstanceTable()
+        self._claims: dict[str, _Claim] = {}
         self.park_on_load: dict[int, str] = {}
         """Instances to be parked as soon as they are in memory, with the reason."""
+
+    def forget(self) -> None:
+        """The lane has ended: all that is in memory is read again from the store."""
+        self.table = InstanceTable()
+        self._claims = {}
 
     # --- reading in --------------------------------------------------------------------------------------------------
 
@@ -56,8 +87,12 @@ class Members:
             self._engine.schedule_pump()
         return instance
 
-    def resolve(self, instance_id: str, then: Callable[[Instance | None], object]) -> None:
-        """Call `then` with the instance of this id, its state in memory, or with None if there is none."""
+    def resolve(self, instance_id: str, then: Found) -> None:
+        """Call `then` with what has this id; behind those who are before it, if the id is claimed."""
+        claim = self._claims.get(instance_id)
+        if claim is not None:
+            claim.waiting.append(then)
+            return
         instance = self.table.find(instance_id)
         if instance is not None:
             if instance.state is not None:
@@ -68,7 +103,7 @@ class Members:
 
         def found(rows: dict[str, InstanceRow]) -> None:
             row = rows.get(instance_id)
-            if row is None and self.table.find(instance_id) is None:
+            if row is None and self.table.find(instance_id) is None and instance_id not in self._claims:
                 then(None)
                 return
             if row is not None and self.table.find(instance_id) is None:
@@ -76,6 +111,23 @@ class Members:
             self.resolve(instance_id, then)
 
         self._engine.loader.find([instance_id], found)
+
+    def claim(self, instance_id: str) -> None:
+        """Something large is being written for this id, and changes it then: until that is done `resolve` waits."""
+        self._claims.setdefault(instance_id, _Claim()).count += 1
+
+    def release(self, instance_id: str, *first: Found) -> None:
+        """Let go whoever waits, behind `first`, unless there is another claim."""
+        claim = self._claims[instance_id]
+        claim.count -= 1
+        claim.waiting[:0] = first
+        if claim.count:
+            return
+        del self._claims[instance_id]
+        lane = self._engine.commits.lane
+        for then in claim.waiting:
+            if self._engine.commits.lane is lane:  # the one before may have ended it
+                self.resolve(instance_id, then)
 
     def loaded(self, instance: Instance, loaded: Loaded) -> None:
         row = loaded.row
@@ -199,47 +251,64 @@ class Members:
 
     # --- making ------------------------------------------------------------------------------------------------------
 
-    def create(self, instance_id: str, start: Start) -> Instance:
+    def begin(self, instance_id: str, start: Start, instance: Instance | None = None) -> Begun:
+        """A first execution, of a new instance or in the place of `instance`. Nothing has changed yet."""
         engine = self._engine
-        lane = engine.lane
-        instance = Instance(lane.make_key())
-        instance.id = instance_id
-        instance.state, checkpoint = begin(
-            start, key=instance.key, id=instance_id, execution=lane.make_fresh(), now=engine.runtime.now()
-        )
+        fresh, now = engine.lane.make_fresh(), engine.runtime.now()
+        key = engine.lane.make_key() if instance is None else instance.key
+        state, checkpoint = begin(start, key=key, id=instance_id, execution=fresh, now=now)
+        return Begun(start, fresh, now, state, checkpoint, None if instance is None else key)
+
+    def create(self, begun: Begun) -> Instance:
+        row = begun.state.row
+        instance = Instance(row.key)
+        instance.id = row.id
+        instance.state = begun.state
         self.table.add(instance)
-        lane.batch.created.add(instance.key)
-        engine.dispatch.gather(instance, checkpoint, ())
+        self._engine.lane.batch.created.add(instance.key)
+        self._engine.dispatch.gather(instance, begun.checkpoint, ())
         return instance
 
-    def restart(self, instance: Instance, start: Start) -> None:
+    def restart(self, instance: Instance, begun: Begun) -> None:
         """Begin anew in the place of an ended instance. Answers that wait for its old execution are dropped."""
         engine, state = self._engine, instance.state
-        assert state is not None and not instance.busy
-        engine.dispatch.absorb(instance)
+        assert state is not None and not instance.busy and begun.fits(instance)
+        engine.dispatch.absorb(instance, last=True)
         waited = state.row.status == "Failed" or instance.side is not None
         for mail in instance.side or ():
             engine.lane.consume(mail)
-        checkpoint = restart(state, start, execution=engine.lane.make_fresh(), now=engine.runtime.now())
+        checkpoint = restart(state, begun.start, execution=begun.fresh, now=begun.now)
+        checkpoint.record = begun.checkpoint.record
+        for row in (checkpoint.row, state.row):
+            row.input, row.input_payload = begun.state.row.input, begun.state.row.input_payload
         engine.dispatch.gather(instance, checkpoint, ())
         if waited:
             self.bring_inbox(instance, anew=True)
 
-    def spawn(self, instance: Instance, execution: int, child: SubOrchestrationInstanceCreated) -> None:
-        state = instance.state
-        assert state is not None
-        link = ParentLink(instance.key, state.row.id, execution, child.task_id, state.row.name)
-        start = Start(child.name, child.version, child.input, link)
+    def start_of(self, child: SubOrchestrationInstanceCreated, checkpoint: Checkpoint) -> Start:
+        """What a child is started with that the turn asks for."""
+        row = checkpoint.row
+        asked = checkpoint.execution if checkpoint.retired is None else checkpoint.retired
+        link = ParentLink(row.key, row.id, asked, child.task_id, row.name)
+        return Start(child.name, child.version, child.input, link)
+
+    def spawn(self, child: SubOrchestrationInstanceCreated, start: Start, begun: Begun | None = None) -> None:
+        """Make the child, or tell its parent why that cannot be. `begun` has its large input written already.
+
+        Where it comes in the place of an ended instance that was not known before, the input is written with the batch.
+        """
+        parent = start.parent
+        assert parent is not None
         refusal: str | None = None
         if not self._engine.orchestrators.knows(child.name):
             refusal = unknown_function(child.name, "orchestrator", self._engine.orchestrators.names())
         else:
             other = self.table.find(child.instance_id)
             if other is None:
-                other = self.create(child.instance_id, start)
+                other = self.create(begun or self.begin(child.instance_id, start))
                 self._engine.lane.batch.causes.discard(other.key)
             elif other.state is not None and other.state.ended and not other.busy:
-                self.restart(other, start)
+                self.restart(other, self.begin(child.instance_id, start, other))
                 self._engine.lane.batch.causes.discard(other.key)
             else:
                 status = other.row.status if other.row is not None else "Pending"
@@ -248,7 +317,7 @@ class Members:
             kind = "FunctionNotFound" if "doesn't exist" in refusal else "InstanceExists"
             failure = own_failure(kind, refusal)
             event = SubOrchestrationInstanceFailed(task_id=child.task_id, failure=failure)
-            self._engine.deliver(self._engine.make_mail(instance.key, execution, event))
+            self._engine.deliver(self._engine.make_mail(parent.key, parent.execution, event))
 
     # --- taking away -------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,10 @@ class EngineSettings(Struct, frozen=True):
     turns_in_batch: int = 2000
     """Turns that may wait for one commit; above, no turn is begun."""
     bytes_in_batch: int = 4_000_000
+    payload_bytes: int = 32_768
+    """A history record, an input or an output above this size is kept apart, as a payload."""
+    payload_bytes_waiting: int = 64_000_000
+    """Large texts waiting to be written above which no turn is begun."""
     seal_seconds: float = 0.002
     """How long a batch that could be committed waits for turns that are ready to join it."""
     mails_in_turn: int = 1000

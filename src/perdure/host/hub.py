@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from msgspec.structs import astuple
 
-from perdure.core.errors import InstanceNotFound, InvalidRequest
+from perdure.core.errors import InstanceNotFound, InvalidRequest, UnreadableRecord
 from perdure.core.events import EventRaised, ExecutionResumed, ExecutionSuspended, ExecutionTerminated, TurnRecord
 from perdure.core.protocols import InstanceQuery, Reply, StartRequest
 from perdure.core.runtime import Runtime
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine
 from perdure.engine.loading import read_history
+from perdure.engine.payloads import is_whole, whole_rows
 from perdure.host.postbox import Postbox
 from perdure.store.api import Store
 
@@ -77,22 +78,54 @@ class LocalHub:
 
     async def get(self, instance_id: str) -> InstanceRow | None:
         row = self._engine.committed(instance_id)
-        if row is not None:
-            return row
-        found: dict[str, InstanceRow] = await self._read(lambda: self._store.find([instance_id]))
-        return found.get(instance_id)
+        return row if row is not None and is_whole(row) else await self._find(instance_id, row)
 
     async def query(self, query: InstanceQuery) -> list[InstanceRow]:
-        return await self._read(lambda: self._store.query(query))
+        def read() -> list[InstanceRow]:
+            return whole_rows(self._store, self._store.query(query), lambda: self._store.query(query))
+
+        return await self._read(read)
 
     async def history(self, instance_id: str) -> list[TurnRecord]:
-        row = await self.get(instance_id)
-        if row is None:
+        row = self._engine.committed(instance_id)
+        execution = None if row is None else row.execution
+        records: list[TurnRecord] | None = await self._read(lambda: self._history(instance_id, execution))
+        if records is None:
             raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
-        execution = row.execution
-        return await self._read(lambda: read_history(self._store, execution))
+        return records
+
+    def _history(self, instance_id: str, execution: int | None) -> list[TurnRecord] | None:
+        """On the reader's thread. `execution` is the current one, as far as is known."""
+        while True:
+            if execution is None:
+                row = self._store.find([instance_id]).get(instance_id)
+                if row is None:
+                    return None
+                execution = row.execution
+            try:
+                return read_history(self._store, execution)
+            except UnreadableRecord:
+                # It may be that of an execution that is over, and partly swept away.
+                row = self._store.find([instance_id]).get(instance_id)
+                if row is not None and row.execution == execution:
+                    raise
+                execution = None
 
     async def wait(self, instance_id: str, timeout: float) -> InstanceRow:
+        clock = asyncio.get_running_loop().time
+        until = clock() + timeout
+        while True:
+            row = await self._wait(instance_id, timeout)
+            if row is not None and not is_whole(row):
+                row = await self._find(instance_id, row)
+            if row is None:
+                raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
+            timeout = until - clock()
+            if row.status in ENDED or timeout <= 0:
+                return row
+            # It has ended, and was begun anew before its large texts were read.
+
+    async def _wait(self, instance_id: str, timeout: float) -> InstanceRow | None:
         row = self._engine.committed(instance_id)
         if row is not None and row.status in ENDED:
             return row
@@ -104,10 +137,19 @@ class LocalHub:
         finally:
             if row is None:
                 self._runtime.post(self._engine.doors.stop_waiting, instance_id, reply)
-        row = row or await self.get(instance_id)
-        if row is None:
-            raise InstanceNotFound(f"No instance with ID '{instance_id}' found.")
-        return row
+        return row or await self.get(instance_id)
+
+    async def _find(self, instance_id: str, row: InstanceRow | None) -> InstanceRow | None:
+        """The instance as the store has it, or `row`, as long as its large texts are there."""
+
+        def find() -> list[InstanceRow]:
+            return list(self._store.find([instance_id]).values())
+
+        def read() -> list[InstanceRow]:
+            return whole_rows(self._store, find() if row is None else [row], find)
+
+        rows: list[InstanceRow] = await self._read(read)
+        return rows[0] if rows else None
 
     def _postbox(self) -> Postbox:
         loop = asyncio.get_running_loop()

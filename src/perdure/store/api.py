@@ -82,6 +82,11 @@ class PayloadRow(Struct, frozen=True, gc=False):
     body: bytes
 
 
+def swept_rows(size: int) -> int:
+    """How many rows the deletion of a payload of `size` bytes counts as: one, and one more for each 4,096 bytes."""
+    return 1 + size // 4096
+
+
 class Commit(Struct, gc=False):
     """All that a batch of turns changes. No row occurs twice, and none both as new and as done."""
 
@@ -147,18 +152,22 @@ class Store(Protocol):
         ...
 
     def sweep(self, host_id: str, limit: int) -> bool:
-        """Delete up to `limit` history rows of retired executions, and their payloads; True if some are left.
+        """Delete up to `limit` rows that are of no more use; True if there is more to do. Not numbered.
 
-        Payloads that hosts which are gone wrote for instances that never came to be go too. Not numbered. Raises
-        LaneLost if the host is not alive.
+        First the histories of retired executions and their payloads, found by the execution. Then payloads that no
+        commit came to refer to: those of an instance or an execution that does not exist, written by a host that is
+        gone. To find these, each host has the payloads that are there looked through once, by keys, from where the
+        call before ended; what is looked at counts as well. A payload that is deleted counts as one row for each 4,096
+        bytes begun. Raises LaneLost if the host is not alive.
         """
         ...
 
     def write_payloads(self, host_id: str, rows: Sequence[PayloadRow]) -> None:
         """Durable when it returns. Not numbered: it may be called beside `commit`, by another thread.
 
-        A commit may refer to them from then on. What no commit refers to goes with its execution or its instance.
-        Raises LaneLost if the host is not alive, RefusedData, StoreUnavailable.
+        A commit of the same host may refer to them from then on; what none refers to is swept, at the latest with its
+        instance. After an error some of them may be there. Raises LaneLost if the host is not alive, RefusedData
+        (also of an id that exists), StoreUnavailable.
         """
         ...
 

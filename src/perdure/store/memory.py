@@ -21,17 +21,21 @@ from msgspec import Struct
 
 from perdure.core.codec import join_records
 from perdure.core.errors import IdTaken, InstanceNotFound, LaneLost, RefusedData, ShortCount, StoreUnavailable
-from perdure.core.ids import first_key
+from perdure.core.ids import KEY_BITS, first_key
 from perdure.core.protocols import InstanceQuery
 from perdure.core.state import PROGRESS, InstanceRow
-from perdure.store.api import Commit, HistoryRow, Host, InboxRow, StoredMail, TimerRow
+from perdure.store.api import Commit, HistoryRow, Host, InboxRow, PayloadRow, StoredMail, TimerRow, swept_rows
 
 _first_of: Callable[[HistoryRow], int] = attrgetter("first")
 _progress: Callable[[InstanceRow], tuple[Any, ...]] = attrgetter(*PROGRESS)
 _INTEGERS = range(-(2**63), 2**63)
 
+_Position = tuple[int, int, int]
+_BEFORE_ALL: _Position = (_INTEGERS[0], _INTEGERS[0], _INTEGERS[0])
+
 
 class _HostState(Struct):
+    ordinal: int
     commit_number: int = 0
     alive: bool = True
 
@@ -52,6 +56,9 @@ class _Hub:
         self.timers: list[tuple[int, int, int, int]] = []
         self.timers_by_instance: dict[int, set[tuple[int, int, int, int]]] = {}
         self.garbage: dict[int, None] = {}
+        self.payloads: dict[int, PayloadRow] = {}
+        self.payload_order: list[_Position] = []
+        self.payloads_of_execution: dict[int, list[int]] = {}
 
     def insert_instance(self, row: InstanceRow) -> None:
         self.instances[row.key] = row
@@ -74,6 +81,9 @@ class _Hub:
             del self.seq_of[message.id]
         for timer in self.timers_by_instance.pop(key, ()):
             del self.timers[bisect_left(self.timers, timer)]
+        first, end = (bisect_left(self.payload_order, (instance,)) for instance in (key, key + 1))
+        for _, _, id in self.payload_order[first:end]:
+            self.delete_payload(id)
 
     def insert_history(self, row: HistoryRow) -> None:
         insort(self.history.setdefault(row.execution, []), row, key=_first_of)
@@ -113,6 +123,28 @@ class _Hub:
         of_instance.discard(timer)
         if not of_instance:
             del self.timers_by_instance[row.instance]
+
+    def insert_payload(self, row: PayloadRow) -> None:
+        self.payloads[row.id] = row
+        insort(self.payload_order, _position(row))
+        insort(self.payloads_of_execution.setdefault(row.execution, []), row.id)
+
+    def delete_payload(self, id: int) -> int:
+        """How many rows that counts as."""
+        row = self.payloads.pop(id)
+        del self.payload_order[bisect_left(self.payload_order, _position(row))]
+        of_execution = self.payloads_of_execution[row.execution]
+        of_execution.remove(id)
+        if not of_execution:
+            del self.payloads_of_execution[row.execution]
+        return swept_rows(len(row.body))
+
+    def is_stray(self, row: PayloadRow) -> bool:
+        """No commit can refer to it: its execution is not its instance's, and its host is gone."""
+        instance = self.instances.get(row.instance)
+        if instance is not None and instance.execution == row.execution:
+            return False
+        return not any(host.alive for host in self.hosts.values() if host.ordinal == row.id >> KEY_BITS)
 
     def instances_after(self, key: int) -> Iterator[InstanceRow]:
         return (self.instances[k] for k in islice(self.keys, bisect_right(self.keys, key), None))
@@ -163,6 +195,7 @@ class MemoryStore:
         with self._lock:
             self._tables = database.hubs.setdefault(hub, _Hub())
             self._polled_key = self._tables.client_key
+        self._walked: dict[str, _Position | None] = {}
 
     # --- the host's side ---------------------------------------------------------------------------------------------
 
@@ -173,7 +206,7 @@ class MemoryStore:
                 other.alive = False
             ordinal = self._database.next_ordinal()
             host = Host(f"{ordinal}-{random_bits:016x}", ordinal, random_bits)
-            hub.hosts[host.id] = _HostState()
+            hub.hosts[host.id] = _HostState(ordinal)
             return host
 
     def end_host(self, host_id: str) -> int:
@@ -196,21 +229,54 @@ class MemoryStore:
 
     def sweep(self, host_id: str, limit: int) -> bool:
         with self._lock:
-            hub = self._hub()
-            host = hub.hosts.get(host_id)
-            if host is None or not host.alive:
-                raise LaneLost(f"host {host_id} is not alive")
+            hub = self._living(host_id)
             room = limit
             for execution in sorted(hub.garbage)[:limit]:
-                rows = hub.history.get(execution, [])
-                count = min(room, len(rows))
-                del rows[:count]
-                room -= count
-                if room == 0:
-                    break
+                for id in hub.payloads_of_execution.get(execution, [])[:room]:
+                    if room > 0:
+                        room -= hub.delete_payload(id)
+                if room > 0:
+                    rows = hub.history.get(execution, [])
+                    count = min(room, len(rows))
+                    del rows[:count]
+                    room -= count
+                if room <= 0:
+                    return True
                 hub.history.pop(execution, None)
                 del hub.garbage[execution]
-            return bool(hub.garbage)
+            more = self._sweep_strays(hub, host_id, room)
+            return more or bool(hub.garbage)
+
+    def _sweep_strays(self, hub: _Hub, host_id: str, room: int) -> bool:
+        behind = self._walked.get(host_id, _BEFORE_ALL)
+        if behind is None:
+            return False
+        start = bisect_right(hub.payload_order, behind)
+        page = hub.payload_order[start : start + room]
+        more = len(page) == room
+        for position in page:
+            if room <= 0:
+                more = True
+                break
+            row = hub.payloads[position[2]]
+            room -= hub.delete_payload(row.id) if hub.is_stray(row) else 1
+            behind = position
+        self._walked = {host_id: behind if more else None}
+        return more
+
+    def write_payloads(self, host_id: str, rows: Sequence[PayloadRow]) -> None:
+        with self._lock:
+            hub = self._living(host_id)
+            self._check_new(rows, lambda row: row.id, lambda row: row.id in hub.payloads)
+            for row in rows:
+                hub.insert_payload(row)
+
+    def _living(self, host_id: str) -> _Hub:
+        hub = self._hub()
+        host = hub.hosts.get(host_id)
+        if host is None or not host.alive:
+            raise LaneLost(f"host {host_id} is not alive")
+        return hub
 
     def _check(self, hub: _Hub, commit: Commit) -> None:
         """Raise what keeps `commit` from being applied, if anything does."""
@@ -328,6 +394,11 @@ class MemoryStore:
             start = bisect_right(rows, after, key=_first_of)
             return rows[start : start + limit]
 
+    def payloads(self, ids: Sequence[int]) -> dict[int, PayloadRow]:
+        with self._lock:
+            payloads = self._hub().payloads
+            return {id: payloads[id] for id in ids if id in payloads}
+
     def inbox(self, after: int, limit: int) -> list[StoredMail]:
         with self._lock:
             hub = self._hub()
@@ -415,6 +486,10 @@ def _all_exist(keys: Sequence[int], table: Container[int], gone: Set[int] = froz
 
 def _timer(row: TimerRow) -> tuple[int, int, int, int]:
     return (row.fire_at, row.instance, row.execution, row.task_id)
+
+
+def _position(row: PayloadRow) -> _Position:
+    return (row.instance, row.execution, row.id)
 
 
 def _is_held(row: InstanceRow) -> bool:

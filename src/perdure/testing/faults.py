@@ -1,7 +1,8 @@
 """A store that fails as its environment may, at moments drawn from a seed.
 
 Each fault is one of those a host can meet: a commit that fails and has not landed, one that landed but whose answer is
-lost, a process that dies before or after the commit, a read or the end of a lane that fails.
+lost, a process that dies before or after the commit, a read or the end of a lane that fails. Large values are written
+beside the commits, and meet the same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec import Struct
 from perdure.core.errors import RefusedData, StoreUnavailable
 from perdure.core.protocols import InstanceQuery
 from perdure.core.state import InstanceRow
-from perdure.store.api import Commit, HistoryRow, Host, InboxRow, Store, StoredMail, TimerRow
+from perdure.store.api import Commit, HistoryRow, Host, InboxRow, PayloadRow, Store, StoredMail, TimerRow
 
 T = TypeVar("T")
 
@@ -31,6 +32,10 @@ class FaultRates(Struct, frozen=True):
     crash_after_commit: float = 0.0
     commit_fails: float = 0.0
     answer_lost: float = 0.0
+    crash_before_payloads: float = 0.0
+    crash_after_payloads: float = 0.0
+    payloads_fail: float = 0.0
+    payloads_answer_lost: float = 0.0
     read_fails: float = 0.0
     end_host_fails: float = 0.0
 
@@ -83,6 +88,17 @@ class FaultyStore:
         if self._strikes("answer_lost"):
             raise StoreUnavailable("simulated: the answer was lost")
 
+    def write_payloads(self, host_id: str, rows: Sequence[PayloadRow]) -> None:
+        if self._strikes("crash_before_payloads"):
+            self._crash()
+        if self._strikes("payloads_fail"):
+            raise StoreUnavailable("simulated: the payloads were not written")
+        self._store.write_payloads(host_id, rows)
+        if self._strikes("crash_after_payloads"):
+            self._crash()
+        if self._strikes("payloads_answer_lost"):
+            raise StoreUnavailable("simulated: the answer was lost")
+
     def end_host(self, host_id: str) -> int:
         if self._strikes("end_host_fails"):
             raise StoreUnavailable("simulated: the store does not answer")
@@ -110,6 +126,9 @@ class FaultyStore:
 
     def history(self, execution: int, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
         return self._read(lambda: self._store.history(execution, after, limit))
+
+    def payloads(self, ids: Sequence[int]) -> dict[int, PayloadRow]:
+        return self._read(lambda: self._store.payloads(ids))
 
     def inbox(self, after: int, limit: int) -> list[StoredMail]:
         return self._read(lambda: self._store.inbox(after, limit))

@@ -14,6 +14,7 @@ from perdure.core.events import EventRaised
 from perdure.core.protocols import Activities, Orchestrators, Reply, StartRequest
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine import Engine, EngineSettings
+from perdure.engine.payloads import whole_rows
 from perdure.store.api import Commit, Store
 from perdure.testing.faults import FaultRates, FaultyStore, ProcessDied
 from perdure.testing.runtime import SimulatedMachine, SimulatedRuntime
@@ -167,12 +168,17 @@ class World:
     # --- looking on --------------------------------------------------------------------------------------------------
 
     def row(self, instance_id: str) -> InstanceRow | None:
-        """What is durable, read past all faults."""
+        """What is durable, as clients are shown it, read past all faults."""
         store = self.open_store()
-        return store.find([instance_id]).get(instance_id)
+
+        def find() -> list[InstanceRow]:
+            return list(store.find([instance_id]).values())
+
+        rows = whole_rows(store, find(), find)
+        return rows[0] if rows else None
 
     def ended(self, instance_id: str) -> bool:
-        row = self.row(instance_id)
+        row = self.open_store().find([instance_id]).get(instance_id)
         return row is not None and row.status in ENDED
 
 

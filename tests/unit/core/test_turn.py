@@ -210,6 +210,11 @@ def test_answers_close_their_tasks_and_count_activities() -> None:
     assert checkpoint.timers_gone == [TimerCreated(1, 180)]
 
 
+def test_a_parent_does_not_keep_the_input_of_its_child() -> None:
+    state = running(SubOrchestrationInstanceCreated(0, "c", "child", "5"))
+    assert state.open == {0: SubOrchestrationInstanceCreated(0, "c", "child")}
+
+
 def test_time_is_the_latest_of_clock_last_turn_and_timers() -> None:
     state = running(TimerCreated(0, 400), TimerCreated(1, 350))
     session = Scripted()

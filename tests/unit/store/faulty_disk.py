@@ -25,6 +25,7 @@ class Disk(apsw.VFS):
     def __init__(self, name: str) -> None:
         self.name = name
         self.operations: list[str] = []
+        self.opened: list[str] = []
         self._fails: Callable[[int, str], bool] = lambda ordinal, kind: False
         self._torn = False
         self._certain: dict[str, bytearray] = {}
@@ -52,6 +53,7 @@ class Disk(apsw.VFS):
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
         file = DiskFile(self, name, flags)
+        self.opened.append(file.path)
         if flags[0] & (apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL):
             self._certain.setdefault(file.path, bytearray(Path(file.path).read_bytes()))
             self._unsynced.setdefault(file.path, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 from faulty_disk import Disk
-from store_rows import NOW, Lane, history, instance, message, snapshot, timer
+from store_rows import NOW, Lane, history, instance, message, payload, snapshot, timer
 
 from perdure.core.errors import StoreUnavailable
 from perdure.store.sqlite import SqliteStore
@@ -203,6 +204,83 @@ def test_every_commit_that_was_answered_survives_a_power_cut(make: Make, disk: D
         assert len(store.history(world.lane.first + 1)) == n + 1
         store.close()
     world.store.close()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_payloads_whose_nth_operation_fails_leave_the_lane_sound(make: Make, disk: Disk, torn: bool) -> None:
+    for nth in count(1):
+        world = make()
+        rows = [payload(world.lane.first + 50 + n, world.lane.first + 1, body=bytes(10_000)) for n in range(2)]
+        disk.arm(lambda ordinal, _, nth=nth: ordinal == nth, torn=torn)
+        failed = False
+        try:
+            world.lane.write_payloads(*rows)
+        except StoreUnavailable as error:
+            assert isinstance(error.__cause__, apsw.Error)
+            failed = True
+        operations = len(disk.operations)
+        disk.disarm()
+        found = world.store.payloads([row.id for row in rows])
+        assert found in ({}, {row.id: row for row in rows})
+        assert failed or found
+        if nth % 2:
+            world.lane.commit(**world.second)
+            world.check(2)
+        else:
+            world.check(world.store.end_host(world.lane.host.id))
+        if operations < nth:
+            break
+    assert nth > 6  # pages of the log, and its fsync
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_payloads_that_bring_a_checkpoint_hold_when_an_fsync_fails(make: Make, disk: Disk, nth: int) -> None:
+    world = make()
+    row = payload(world.lane.first + 50, world.lane.first + 1, body=bytes(5_000_000))
+    syncs = 0
+
+    def fails(_: int, kind: str) -> bool:
+        nonlocal syncs
+        syncs += kind == "sync"
+        return kind == "sync" and syncs == nth
+
+    disk.arm(fails)
+    written = True
+    try:
+        world.lane.write_payloads(row)
+    except StoreUnavailable:
+        written = False
+    disk.disarm()
+    assert written == (nth > 1)
+    assert len(disk.operations) > 1000 * (1 + written)  # into the log, and from there into the file
+    for unsynced_arrives in (False, True):
+        name = f"cut {unsynced_arrives}"
+        world.after_a_power_cut(name, unsynced_arrives=unsynced_arrives)
+        store = SqliteStore(world.directory.parent / f"{world.directory.name} {name}" / "hub.db", "hub")
+        assert not written or store.payloads([row.id]) == {row.id: row}
+        store.close()
+    world.lane.commit(**world.second)
+    world.check(2)
+
+
+def test_commits_go_on_while_payloads_are_moved_into_the_file(make: Make, disk: Disk) -> None:
+    world = make()
+    commit = threading.Thread(target=lambda: world.lane.commit(**world.second))
+    waited: list[bool] = []
+
+    def look(_: int, kind: str) -> bool:
+        # The first one is that of the log, which the commit of the payload ends with.
+        if kind == "sync" and disk.operations.count("sync") == 2:
+            commit.start()
+            commit.join(timeout=30)
+            waited.append(commit.is_alive())
+        return False
+
+    disk.arm(look)
+    world.lane.write_payloads(payload(world.lane.first + 50, world.lane.first + 1, body=bytes(5_000_000)))
+    disk.disarm()
+    assert waited == [False]
+    world.check(2)
 
 
 def test_a_store_whose_creation_failed_can_be_created_again(disk: Disk, tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import apsw
 import pytest
-from store_rows import Lane, history, instance
+from faulty_disk import Disk
+from msgspec.structs import replace
+from store_rows import Lane, history, instance, payload
 
 from perdure.core.errors import LaneLost, RefusedData, StoreUnavailable
+from perdure.core.protocols import InstanceQuery
 from perdure.store.api import Commit
 from perdure.store.sqlite import SqliteStore
 from perdure.store.sqlite.mounts import file_system_of, read_mounts
@@ -86,6 +89,15 @@ def test_the_log_is_kept_small(path: Path) -> None:
     lane = Lane(store)
     for n in range(60):
         lane.commit(history=[history(lane.first, n, bytes(1_000_000))])
+    assert path.with_name("hub.db-wal").stat().st_size < 10_000_000
+    store.close()
+
+
+def test_the_log_is_kept_small_while_payloads_are_written(path: Path) -> None:
+    store = SqliteStore(path, "hub")
+    lane = Lane(store)
+    for n in range(20):
+        lane.write_payloads(payload(lane.first + n, lane.first, body=bytes(1_000_000)))
     assert path.with_name("hub.db-wal").stat().st_size < 10_000_000
     store.close()
 
@@ -235,6 +247,22 @@ def test_synchronous_is_what_was_asked_for(path: Path, synchronous: str) -> None
     store.close()
 
 
+def test_a_large_commit_writes_to_the_files_of_the_store_alone(path: Path) -> None:
+    """SQLite's files for what it may have to take back would be in the directory for such files."""
+    disk = Disk("disk of a large commit")
+    store = SqliteStore(path, "hub", connect=disk.connect)
+    lane = Lane(store)
+    keys = range(lane.first, lane.first + 2000)
+    lane.commit(created=[instance(key, f"{key * 7919 % 2000:05}", input="x" * 300) for key in keys])
+    rows = [replace(row, output="y" * 300) for row in store.query(InstanceQuery(limit=2000))]
+    lane.commit(advanced=rows[::2], updated=rows[1::2], history=[history(key) for key in keys])
+    lane.commit(created=[instance(key + 5000, f"{key * 7919 % 2000:05}+") for key in keys])
+    lane.commit(purged=list(keys))
+    assert {Path(name).parent for name in disk.opened} == {path.parent}
+    store.close()
+    disk.unregister()
+
+
 # --- files that are taken away ---------------------------------------------------------------------------------------
 
 
@@ -249,6 +277,8 @@ def test_a_host_whose_files_are_taken_away_acknowledges_nothing(tmp_path: Path, 
         (tmp_path / name).touch()
     with pytest.raises(StoreUnavailable, match="deleted or replaced"):
         store.commit(Commit(host=host.id, number=2, now=1))
+    with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+        store.write_payloads(host.id, [payload(1, 1)])
     with pytest.raises(StoreUnavailable, match="deleted or replaced"):
         store.poll()
     with pytest.raises(StoreUnavailable, match="deleted or replaced"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import apsw
@@ -16,13 +17,15 @@ from perdure.store.sqlite.driver import connect
 from perdure.store.sqlite.format import FORMAT, Format, prepare
 from perdure.store.sqlite.host_lock import HostLock
 
-SECOND = Format(2, FORMAT.schema, {1: "ALTER TABLE instance ADD COLUMN tags TEXT; CREATE TABLE two (a INTEGER)"})
-THIRD = Format(3, FORMAT.schema, {**SECOND.steps, 2: "INSERT INTO two VALUES (3)"})
+N = FORMAT.number
+NEXT = Format(N + 1, FORMAT.schema, {N: "ALTER TABLE instance ADD COLUMN tags TEXT; CREATE TABLE two (a INTEGER)"})
+AFTER = Format(N + 2, FORMAT.schema, {**NEXT.steps, N + 1: "INSERT INTO two VALUES (3)"})
+SAVED = Path(__file__).resolve().parents[2] / "stores"
 
 
 @pytest.fixture
 def old(path: Path) -> Path:
-    """A store of format 1 with one instance, closed."""
+    """A store of our format with one instance, closed."""
     store = SqliteStore(path, "hub")
     Lane(store).commit(created=[instance(1 << 40)])
     store.close()
@@ -39,116 +42,128 @@ def numbers(path: Path) -> tuple[int, list[int]]:
 
 def test_a_file_says_its_format(old: Path) -> None:
     SqliteStore(old, "another hub").close()
-    assert numbers(old) == (1, [1, 1])
+    assert numbers(old) == (N, [N, N])
 
 
 def test_an_older_format_is_migrated_step_by_step_after_a_copy_was_made(old: Path) -> None:
-    store = SqliteStore(old, "hub", format=THIRD)
+    store = SqliteStore(old, "hub", format=AFTER)
     assert store.instance(1 << 40) == instance(1 << 40)
     Lane(store).commit(created=[instance(2 << 40)])
     store.close()
-    assert numbers(old) == (3, [3])
+    assert numbers(old) == (N + 2, [N + 2])
     connection = apsw.Connection(str(old))
     assert connection.execute("SELECT a FROM two").get == 3
     connection.close()
 
-    copy = old.with_name("hub.db.format-1")
-    assert numbers(copy) == (1, [1])
+    copy = old.with_name(f"hub.db.format-{N}")
+    assert numbers(copy) == (N, [N])
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert {file.name for file in old.parent.iterdir()} == {"hub.db", "hub.db.lock", "hub.db.format-1"}
+    assert {file.name for file in old.parent.iterdir()} == {"hub.db", "hub.db.lock", f"hub.db.format-{N}"}
     store = SqliteStore(copy, "hub")
     assert store.instance(1 << 40) == instance(1 << 40)
     assert store.instance(2 << 40) is None
     store.close()
 
 
+@pytest.mark.parametrize("saved", sorted(SAVED.glob("format_*.db")), ids=lambda path: path.stem)
+def test_a_migrated_store_has_the_same_tables_as_one_that_was_made_so(saved: Path, tmp_path: Path) -> None:
+    def tables(path: Path) -> list[tuple[str, ...]]:
+        SqliteStore(path, "Saved").close()
+        connection = apsw.Connection(str(path))
+        found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
+        connection.close()
+        return found
+
+    assert tables(Path(shutil.copy(saved, tmp_path))) == tables(tmp_path / "made.db")
+
+
 def test_the_copy_has_what_is_still_in_the_log(old: Path) -> None:
     writer = SqliteStore(old, "hub")
     assert writer.submit_start(instance(0, "last"), b"{}") is None
     assert old.with_name("hub.db-wal").stat().st_size > 0
-    SqliteStore(old, "hub", format=SECOND).close()
-    copy = SqliteStore(old.with_name("hub.db.format-1"), "hub")
+    SqliteStore(old, "hub", format=NEXT).close()
+    copy = SqliteStore(old.with_name(f"hub.db.format-{N}"), "hub")
     assert copy.find(["last"])
     copy.close()
     writer.close()
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(old: Path) -> None:
-    broken = Format(2, FORMAT.schema, {1: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)"})
+    broken = Format(N + 1, FORMAT.schema, {N: "CREATE TABLE two (a INTEGER); INSERT INTO nowhere VALUES (1)"})
     with pytest.raises(StoreUnavailable, match="nowhere"):
         SqliteStore(old, "hub", format=broken)
-    assert numbers(old) == (1, [1])
+    assert numbers(old) == (N, [N])
     store = SqliteStore(old, "hub")
     assert store.instance(1 << 40) == instance(1 << 40)
     store.close()
-    SqliteStore(old, "hub", format=SECOND).close()
-    assert numbers(old) == (2, [2])
+    SqliteStore(old, "hub", format=NEXT).close()
+    assert numbers(old) == (N + 1, [N + 1])
 
 
 def test_without_a_copy_there_is_no_migration(old: Path) -> None:
     disk = Disk("disk without room for a copy")
     disk.arm(lambda ordinal, kind: kind == "write")
     with pytest.raises(StoreUnavailable):
-        SqliteStore(old, "hub", format=SECOND, connect=disk.connect)
+        SqliteStore(old, "hub", format=NEXT, connect=disk.connect)
     disk.disarm()
-    assert numbers(old) == (1, [1])
-    assert not old.with_name("hub.db.format-1").exists()
-    SqliteStore(old, "hub", format=SECOND, connect=disk.connect).close()
+    assert numbers(old) == (N, [N])
+    assert not old.with_name(f"hub.db.format-{N}").exists()
+    SqliteStore(old, "hub", format=NEXT, connect=disk.connect).close()
     disk.unregister()
-    assert numbers(old.with_name("hub.db.format-1")) == (1, [1])
+    assert numbers(old.with_name(f"hub.db.format-{N}")) == (N, [N])
 
 
 def test_a_store_that_is_served_is_not_migrated(old: Path) -> None:
     with other_process(old) as other:
         other.ask("host")
         with pytest.raises(StoreHeld, match=f"Process {other.process.pid} "):
-            SqliteStore(old, "hub", format=SECOND)
-    assert numbers(old) == (1, [1])
+            SqliteStore(old, "hub", format=NEXT)
+    assert numbers(old) == (N, [N])
 
 
 def test_a_store_that_another_process_migrates_first_is_left_to_it(old: Path) -> None:
     class Overtaken(HostLock):
         def acquire(self, since: int | None) -> None:
-            SqliteStore(old, "hub", format=SECOND).close()
+            SqliteStore(old, "hub", format=NEXT).close()
             super().acquire(since)
 
     connection = connect(str(old), apsw.SQLITE_OPEN_READWRITE)
-    prepare(connection, connect, old, Overtaken(old.with_name("hub.db.lock")), SECOND)
+    prepare(connection, connect, old, Overtaken(old.with_name("hub.db.lock")), NEXT)
     connection.close()
-    assert numbers(old) == (2, [2])
-    assert not old.with_name("hub.db.format-2").exists()
+    assert numbers(old) == (N + 1, [N + 1])
+    assert not old.with_name(f"hub.db.format-{N + 1}").exists()
 
 
 def test_a_client_that_knows_the_old_format_writes_nothing_after_a_migration(old: Path) -> None:
     client = SqliteStore(old, "hub")
-    SqliteStore(old, "hub", format=SECOND).close()
-    with pytest.raises(StoreFormat, match="from format 1 to 2"):
+    SqliteStore(old, "hub", format=NEXT).close()
+    with pytest.raises(StoreFormat, match=f"from format {N} to {N + 1}"):
         client.submit_start(instance(0, "a"), b"{}")
     client.close()
-    store = SqliteStore(old, "hub", format=SECOND)
+    store = SqliteStore(old, "hub", format=NEXT)
     assert store.find(["a"]) == {}
     store.close()
 
 
 def test_a_newer_format_is_refused_with_both_numbers(old: Path) -> None:
-    SqliteStore(old, "hub", format=THIRD).close()
+    SqliteStore(old, "hub", format=AFTER).close()
     before = old.read_bytes()
-    with pytest.raises(StoreFormat, match="has store format 3; this version of Perdure knows formats up to 1"):
+    with pytest.raises(StoreFormat, match=f"has store format {N + 2}; this version of Perdure knows formats up to {N}"):
         SqliteStore(old, "hub")
     assert old.read_bytes() == before
 
 
 def test_a_format_that_has_no_way_to_ours_is_refused(old: Path) -> None:
-    with pytest.raises(StoreFormat, match="has store format 1; this version of Perdure cannot migrate it"):
-        SqliteStore(old, "hub", format=Format(3, FORMAT.schema, {2: ""}))
-    assert numbers(old) == (1, [1])
+    with pytest.raises(StoreFormat, match=f"has store format {N}; this version of Perdure cannot migrate it"):
+        SqliteStore(old, "hub", format=Format(N + 2, FORMAT.schema, {N + 1: ""}))
+    assert numbers(old) == (N, [N])
 
 
 def test_a_hub_of_another_format_than_its_file_is_refused(old: Path) -> None:
     connection = apsw.Connection(str(old))
     connection.execute("UPDATE hub SET format = 7")
     connection.close()
-    with pytest.raises(StoreFormat, match="'hub' has format 7 in a file of format 1"):
+    with pytest.raises(StoreFormat, match=f"'hub' has format 7 in a file of format {N}"):
         SqliteStore(old, "hub")
 
 
@@ -176,7 +191,7 @@ def test_an_empty_file_becomes_a_store(path: Path) -> None:
     path.parent.mkdir()
     path.touch()
     SqliteStore(path, "hub").close()
-    assert numbers(path) == (1, [1])
+    assert numbers(path) == (N, [N])
 
 
 def test_a_copy_without_a_log_gets_one(old: Path) -> None:
@@ -209,11 +224,11 @@ def test_a_store_that_is_made_while_it_is_looked_at_is_recognised(path: Path) ->
         return connection
 
     SqliteStore(path, "hub", connect=connect_slowly).close()
-    assert numbers(path) == (1, [1])
+    assert numbers(path) == (N, [N])
 
 
 def test_two_processes_may_make_the_same_store_at_once(path: Path) -> None:
     with other_process(path) as a, other_process(path) as b:
         assert a.ask("start a") == "None"
         assert b.ask("start b") == "None"
-    assert numbers(path) == (1, [1])
+    assert numbers(path) == (N, [N])

@@ -14,12 +14,12 @@ from perdure.store.sqlite.format import FORMAT
 from perdure.store.sqlite.statements import STATEMENTS
 
 WIDTHS = {
-    "insert_instances": len(InstanceRow.__struct_fields__) + 1,
-    "update_instances": len(InstanceRow.__struct_fields__) + 1,
-    "advance_instances": len(PROGRESS) + 2,
+    "insert_instances": len(InstanceRow.__struct_fields__),
+    "update_instances": len(InstanceRow.__struct_fields__),
+    "advance_instances": 1 + len(PROGRESS),
     "insert_history": 3,
-    "insert_messages": 6,
-    "insert_timers": 5,
+    "insert_messages": 5,
+    "insert_timers": 4,
     "delete_timers": 4,
 }
 GROWING = "instance|history|inbox|timer|garbage|payload"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from store_rows import BITS, NOW, Lane, history, instance, message, timer
+from store_rows import BITS, NOW, Lane, history, instance, message, payload, timer
 
 from perdure.core.ids import PARTITIONS
 from perdure.store.sqlite import SqliteStore
@@ -59,7 +59,7 @@ def test_nothing_of_a_purged_instance_is_left_in_any_table(store: SqliteStore, t
         inbox_new=[message(key, key)],
         timers_new=[timer(NOW, key)],
     )
-    tables.execute("INSERT INTO payload VALUES (1, ?1, ?1, 'gzip', x'00'), (2, ?1, 7, 'gzip', x'00')", (key,))
+    lane.write_payloads(payload(key + 1, key), payload(key + 2, key, 7))
     lane.commit(purged=[key])
     assert not store.sweep(lane.host.id, 10)
     for table in ("instance", "history", "inbox", "timer", "garbage", "payload"):
@@ -85,5 +85,5 @@ def test_statements_are_prepared_for_few_numbers_of_rows(path: Path) -> None:
     for count in range(1, 400):
         lane.commit(history=[history(lane.first, 1000 * count + n) for n in range(count)])
     inserts = {statement for statement in prepared if "history" in statement}
-    assert len(inserts) == 10
+    assert len(inserts) == 18
     store.close()

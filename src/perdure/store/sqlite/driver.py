@@ -7,7 +7,7 @@ from typing import Any, Protocol, Union
 
 import apsw
 
-_PREPARED = 200  # bulk.py has ten statements for each of a handful
+_PREPARED = 300  # bulk.py has up to twenty statements for each of a handful
 
 Value = Union[int, str, bytes, None]
 Row = tuple[Any, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import apsw
 
@@ -16,20 +17,22 @@ _DATA = (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, UnicodeEnco
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """What is raised inside comes out as one of ours that names the file, its `__cause__` the driver's.
-
-    A mistake in our own code comes out as it is.
-    """
+    """What is raised inside comes out as `raise_translated` has it."""
     try:
         yield
-    except Exception as error:
-        named = _translate(error, path)
-        if named is None:
-            raise
-        raise named from error
+    except BaseException as error:
+        raise_translated(error, path)
 
 
-def _translate(error: Exception, path: Path) -> StoreError | None:
+def raise_translated(error: BaseException, path: Path) -> NoReturn:
+    """Raise one of ours that names the file, its `__cause__` the driver's; a mistake in our own code as it is."""
+    named = _translate(error, path)
+    if named is None:
+        raise error
+    raise named from error
+
+
+def _translate(error: BaseException, path: Path) -> StoreError | None:
     """Values that cannot be bound never reach SQLite: the driver says UnicodeEncodeError of lone surrogates and
     OverflowError of integers beyond 64 bits."""
     if isinstance(error, PerdureError):

@@ -31,7 +31,7 @@ class Format(Struct, frozen=True):
     steps: Mapping[int, str] = {}
 
 
-FORMAT = Format(number=1, schema=read_sql("schema.sql"))
+FORMAT = Format(number=2, schema=read_sql("schema.sql"), steps={1: read_sql("format_1_to_2.sql")})
 
 
 def prepare(connection: Connection, connect: Connect, path: Path, lock: HostLock, format: Format) -> None:

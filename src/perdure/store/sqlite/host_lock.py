@@ -60,6 +60,7 @@ class HostLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
+        self._identity: os.stat_result | None = None
 
     @property
     def held(self) -> bool:
@@ -87,15 +88,16 @@ class HostLock:
             os.close(file)
             raise
         self._file = file
+        self._identity = os.fstat(file)
         _held.add(self)
 
     @property
     def intact(self) -> bool:
         """The file that is locked is still the one that others would try to lock."""
-        if self._file is None:
+        if self._identity is None:
             return False
         try:
-            return os.path.samestat(os.fstat(self._file), os.stat(self.path))
+            return os.path.samestat(self._identity, os.stat(self.path))
         except OSError:
             return False
 
@@ -114,6 +116,7 @@ class HostLock:
 
     def _let_go(self) -> int | None:
         file, self._file = self._file, None
+        self._identity = None
         _held.discard(self)
         return file
 

@@ -1,8 +1,8 @@
 -- Every statement by name. What several share or what follows from a struct is put in by statements.py: $instance, the
 -- columns of an InstanceRow in its order; $instance_values, as many parameters and one for the hub; $instance_changes,
--- assignments of the columns that may change; $instance_hub, where the hub is in a row of parameters; $progress_changes
--- and $progress_hub, the same for a row of PROGRESS; $mail, the columns of a StoredMail; $query, the condition of an
--- InstanceQuery.
+-- assignments of the columns that may change; $progress_changes, the same for those of PROGRESS behind a key; $mail, the
+-- columns of a StoredMail; $query, the condition of an InstanceQuery; $key_bits, how far the ordinal of a host lies to the
+-- left in the keys that it makes.
 
 -- === The hub =======================================================================================================
 
@@ -54,9 +54,43 @@ UPDATE host SET commit_number = ?1, committed_at = ?2 WHERE id = ?3 AND hub = ?4
 -- One row, if it is.
 SELECT 1 FROM host WHERE id = ?1 AND hub = ?2 AND alive;
 
+-- === Payloads ======================================================================================================
+
+-- name: insert_payload
+-- Refused by the primary key when there is such a payload.
+INSERT INTO payload (id, instance, execution, encoding, body) VALUES (?1, ?2, ?3, ?4, ?5);
+
+-- name: payloads
+-- By id.
+SELECT id, instance, execution, encoding, body FROM payload WHERE id IN (SELECT value FROM json_each(?1));
+
+-- name: payloads_of_execution
+-- A page, with their sizes, which SQLite knows without reading them.
+SELECT id, length(body) FROM payload WHERE execution = ?1 ORDER BY id LIMIT ?2;
+
+-- name: walk_payloads
+-- A page of all, by keys, from behind one. Those that no commit can refer to have a size: whose execution is not their
+-- instance's, written by a host that is gone. For the others their index is read and no more.
+WITH page (instance, execution, id) AS (
+    SELECT instance, execution, id FROM payload WHERE instance = ?1 AND execution = ?2 AND id > ?3
+    UNION ALL
+    SELECT instance, execution, id FROM payload WHERE (instance, execution) > (?1, ?2)
+    ORDER BY instance, execution, id LIMIT ?4
+)
+SELECT instance, execution, id, CASE
+    WHEN execution IS NOT (SELECT instance.execution FROM instance WHERE key = page.instance)
+    AND NOT EXISTS (SELECT 1 FROM host WHERE ordinal = page.id >> $key_bits AND alive)
+    THEN (SELECT length(body) FROM payload WHERE payload.id = page.id)
+END
+FROM page;
+
+-- name: delete_payload
+-- By id.
+DELETE FROM payload WHERE id = ?1;
+
 -- === What a commit writes ==========================================================================================
 -- Where <rows> stands, bulk.py puts rows of parameters; those with NULLs only fill up their number. Lists of integers come
--- as one JSON array.
+-- as one JSON array. The + keeps a hub from being looked up in an index.
 
 -- name: retire_purged
 -- The history of a purged instance goes to the garbage list: it may be long.
@@ -70,17 +104,17 @@ DELETE FROM instance NOT INDEXED WHERE hub = ?1 AND key IN (SELECT value FROM js
 
 -- name: insert_instances
 -- Refused by instance_id when an id is taken.
-INSERT INTO instance ($instance, hub) SELECT * FROM (VALUES <rows>) WHERE column1 IS NOT NULL;
+INSERT INTO instance (hub, $instance) SELECT ?, * FROM (VALUES <rows>) WHERE column1 IS NOT NULL;
 
 -- name: update_instances
 -- Counted.
 UPDATE instance SET $instance_changes
-FROM (VALUES <rows>) AS given WHERE key = given.column1 AND hub = given.$instance_hub;
+FROM (VALUES <rows>) AS given WHERE key = given.column1 AND +hub = ?;
 
 -- name: advance_instances
--- Counted. Rows are a key, the columns of PROGRESS in their order, the hub.
+-- Counted. Rows are a key and the columns of PROGRESS in their order.
 UPDATE instance SET $progress_changes
-FROM (VALUES <rows>) AS given WHERE key = given.column1 AND hub = given.$progress_hub;
+FROM (VALUES <rows>) AS given WHERE key = given.column1 AND +hub = ?;
 
 -- name: insert_history
 -- Refused by history_order when an execution has a row there.
@@ -92,8 +126,8 @@ DELETE FROM inbox WHERE hub = ?1 AND id IN (SELECT value FROM json_each(?2));
 
 -- name: insert_messages
 -- Their arrival numbers are the table's next, in the order given.
-INSERT INTO inbox (id, target, execution, control, body, hub)
-SELECT * FROM (VALUES <rows>) WHERE column1 IS NOT NULL;
+INSERT INTO inbox (hub, id, target, execution, control, body)
+SELECT ?, * FROM (VALUES <rows>) WHERE column1 IS NOT NULL;
 
 -- name: delete_timers
 -- Not counted: one may have fired and be gone.
@@ -101,8 +135,8 @@ DELETE FROM timer WHERE hub = ? AND (fire_at, instance, execution, task_id) IN (
 
 -- name: insert_timers
 -- Refused by the primary key when there is such a timer.
-INSERT INTO timer (fire_at, instance, execution, task_id, hub)
-SELECT * FROM (VALUES <rows>) WHERE column1 IS NOT NULL;
+INSERT INTO timer (hub, fire_at, instance, execution, task_id)
+SELECT ?, * FROM (VALUES <rows>) WHERE column1 IS NOT NULL;
 
 -- name: retire
 -- Their history is deleted later, by sweep.

@@ -1,4 +1,4 @@
--- Format 1. docs/internals/data.md tells what each table is for; what is said here is what only SQLite has.
+-- Format 2. docs/internals/data.md tells what each table is for; what is said here is what only SQLite has.
 --
 -- Keys of instances, executions and messages are unique in the whole file, as hosts of all its hubs are numbered
 -- together. Texts compare by code point (BINARY). Times are microseconds since 1970, UTC.
@@ -122,4 +122,5 @@ CREATE TABLE payload (
     body       BLOB    NOT NULL
 ) STRICT;
 
-CREATE INDEX payload_instance ON payload (instance);
+CREATE INDEX payload_instance ON payload (instance, execution);
+CREATE INDEX payload_execution ON payload (execution);

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib.resources import files
 from string import Template
 
+from perdure.core.ids import KEY_BITS
 from perdure.core.state import PROGRESS, InstanceRow
 
 _COLUMNS = InstanceRow.__struct_fields__
@@ -18,9 +19,8 @@ _PARTS = {
     "instance": ", ".join(_COLUMNS),
     "instance_values": ", ".join("?" * (len(_COLUMNS) + 1)),
     "instance_changes": ", ".join(f"{c} = given.column{n}" for n, c in enumerate(_COLUMNS, 1) if c not in _FIXED),
-    "instance_hub": f"column{len(_COLUMNS) + 1}",
     "progress_changes": ", ".join(f"{c} = given.column{n}" for n, c in enumerate(PROGRESS, 2)),
-    "progress_hub": f"column{len(PROGRESS) + 2}",
+    "key_bits": str(KEY_BITS),
     "mail": (
         "inbox.seq, inbox.id, inbox.target, inbox.execution, inbox.control, "
         "coalesce(instance.status IN ('Suspended', 'Failed') OR instance.parked IS NOT NULL, 0), inbox.body"

@@ -1,7 +1,8 @@
 """The store in one SQLite file.
 
 Writes go through one connection, reads through another, so that a page being read does not hold up a commit; a third
-one looks out for other processes. Whoever hosts holds the lock beside the file; clients take none.
+one looks out for other processes, a fourth writes payloads. Whoever hosts holds the lock beside the file; clients take
+none.
 
 **Doubt.** When a write or an fsync fails, what was to be committed may or may not be in the log, and may become visible
 when the log is next recovered. The kernel, having reported the failure once, may say of the same pages that they are on
@@ -12,6 +13,7 @@ it to nothing before it looks: the pages are written anew, to another file, and 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,14 +22,16 @@ import apsw
 from perdure.core.errors import StoreFormat, StoreUnavailable
 from perdure.core.protocols import InstanceQuery
 from perdure.core.state import InstanceRow
-from perdure.store.api import Commit, HistoryRow, Host, InboxRow, StoredMail, TimerRow
-from perdure.store.sqlite import clients, lane, reads
+from perdure.store.api import Commit, HistoryRow, Host, InboxRow, PayloadRow, StoredMail, TimerRow
+from perdure.store.sqlite import clients, lane, payloads, reads
 from perdure.store.sqlite.connections import (
+    CHECKPOINT_BYTES,
     CREATE,
     OPEN,
     Channel,
     Synchronous,
     configure,
+    leave_checkpoints,
     transaction,
     uri,
 )
@@ -38,6 +42,7 @@ from perdure.store.sqlite.format import FORMAT, Format, check_unchanged, prepare
 from perdure.store.sqlite.host_lock import HostLock
 from perdure.store.sqlite.mounts import read_mounts, refuse_network
 from perdure.store.sqlite.statements import STATEMENTS
+from perdure.store.sqlite.sweeping import Walk, sweep
 
 
 class SqliteStore:
@@ -81,14 +86,19 @@ class SqliteStore:
             finally:
                 connection.close(True)
             self._identity = os.stat(path)
-        self._writer, self._reader, self._watcher = (Channel(path, open) for _ in range(3))
+        writing = threading.Lock()
+        self._writer, self._reader, self._watcher = (Channel(path, open, writing) for _ in range(3))
+        self._payload_writer = Channel(path, lambda: leave_checkpoints(open()), writing)
+        self._channels = (self._watcher, self._reader, self._payload_writer, self._writer)
+        self._payload_bytes = 0
+        self._walk = Walk("")
 
     # --- the host's side ---------------------------------------------------------------------------------------------
 
     def register_host(self, now: int, random_bits: int) -> Host:
         if self._lock.held:
             self._demand_own_files()
-            if self._writer.in_doubt:
+            if self._in_doubt:
                 self._settle()
             return self._register(now, random_bits)
         with translated(self._path):
@@ -103,7 +113,7 @@ class SqliteStore:
     def end_host(self, host_id: str) -> int:
         if self._lock.held:
             self._demand_own_files()
-        if self._writer.in_doubt:
+        if self._in_doubt:
             self._settle()
         with self._writer.transaction() as connection:
             return lane.end(connection, host_id)
@@ -114,8 +124,26 @@ class SqliteStore:
         self._demand_own_files()
 
     def sweep(self, host_id: str, limit: int) -> bool:
+        walk = self._walk if self._walk.host_id == host_id else Walk(host_id)
         with self._writer.transaction() as connection:
-            return lane.sweep(connection, self._hub, host_id, limit)
+            walk, more = sweep(connection, self._hub, walk, limit)
+        self._walk = walk
+        return more
+
+    def write_payloads(self, host_id: str, rows: Sequence[PayloadRow]) -> None:
+        if self._lock.held:
+            # Before it opens a connection: what is there now may be another file, with the log of ours beside it.
+            self._demand_own_files()
+        for group in payloads.groups(rows):
+            with self._payload_writer.transaction() as connection:
+                lane.demand_alive(connection, self._hub, host_id)
+                payloads.insert(connection, group)
+        self._demand_own_files()
+        self._payload_bytes += sum(len(row.body) for row in rows)
+        if self._payload_bytes >= CHECKPOINT_BYTES:
+            # Or it would be the next commit that is held up.
+            self._payload_bytes = 0
+            self._payload_writer.checkpoint()
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
@@ -134,6 +162,10 @@ class SqliteStore:
     def history(self, execution: int, after: int = -1, limit: int = 1000) -> list[HistoryRow]:
         with self._reader.use() as connection:
             return reads.history(connection, execution, after, limit)
+
+    def payloads(self, ids: Sequence[int]) -> dict[int, PayloadRow]:
+        with self._reader.use() as connection:
+            return payloads.read(connection, ids)
 
     def inbox(self, after: int, limit: int) -> list[StoredMail]:
         with self._reader.use() as connection:
@@ -186,7 +218,7 @@ class SqliteStore:
             return key != before
 
     def close(self) -> None:
-        for channel in (self._watcher, self._reader, self._writer):
+        for channel in self._channels:
             channel.close()
         self._lock.release()
 
@@ -207,22 +239,26 @@ class SqliteStore:
 
     # --- the lane's ends ---------------------------------------------------------------------------------------------
 
+    @property
+    def _in_doubt(self) -> bool:
+        return self._writer.in_doubt or self._payload_writer.in_doubt
+
     def _register(self, now: int, random_bits: int) -> Host:
         with self._writer.transaction() as connection:
             return lane.register(connection, self._hub, now, random_bits)
 
     def _settle(self) -> None:
         """Leave nothing in the log, so that what is read from here on is what a power cut would leave."""
-        for channel in (self._watcher, self._reader, self._writer):
+        for channel in self._channels:
             channel.drop()
         with self._writer.use() as connection:
             connection.wal_checkpoint(None, apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self._writer.in_doubt = False
+        self._writer.in_doubt = self._payload_writer.in_doubt = False
 
     def _settle_for_predecessor(self) -> None:
         """The process that hosted before may have died in doubt. It is no reason not to start that somebody makes a
         backup: reading it keeps the log from being cut, and nothing says that there was a fault."""
-        in_doubt = self._writer.in_doubt
+        in_doubt = self._in_doubt
         try:
             self._settle()
         except StoreUnavailable as error:
