@@ -176,7 +176,12 @@ class ActivityTask(AnsweredTask):
     __slots__ = ("attempt", "input", "name")
 
     def __init__(self, name: str, input: str, expected_type: object = None, attempt: int = 1) -> None:
-        TaskBase.__init__(self)
+        # What the bases' own would set, as most tasks are of this kind and calls are what they cost.
+        self.id = None
+        self._state = _RUNNING
+        self._value = None
+        self._scheduled = False
+        self._parents = None
         self.expected_type = expected_type
         self.name = name
         self.input = input

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from perdure.core.events import (
     CONTROLS,
-    ContinueAsNew,
-    EventRaised,
     ExecutionCompleted,
-    ExecutionResumed,
-    ExecutionStarted,
-    ExecutionSuspended,
-    ExecutionTerminated,
     OpenTask,
     ParentLink,
     Received,
@@ -137,6 +131,8 @@ ANSWERED: dict[type, type] = {
 }
 """The kind of open task that each kind of answer is for."""
 
+_OPENING: frozenset[type] = frozenset(ANSWERED.values())
+
 
 def close_task(state: InstanceState, event: TaskAnswer) -> OpenTask | None:
     """Take the open task that `event` answers out of `state`; None if it answers none, so that it must be dropped."""
@@ -167,29 +163,17 @@ def fold(state: InstanceState, records: Iterable[TurnRecord]) -> InstanceState:
         else:
             state.unrun = []
         for event in record.received:
-            match event:
-                case (
-                    ExecutionStarted()
-                    | EventRaised()
-                    | ExecutionTerminated()
-                    | ExecutionSuspended()
-                    | ExecutionResumed()
-                ):
-                    pass
-                case _:
-                    close_task(state, event)
+            if type(event) in ANSWERED:
+                close_task(state, cast("TaskAnswer", event))
         for decision in record.decided:
-            match decision:
-                case TaskScheduled() | TimerCreated() | SubOrchestrationInstanceCreated():
-                    open_task(state, decision)
-                case TimerCanceled():
-                    state.open.pop(decision.task_id, None)
-                case ExecutionCompleted():
-                    if decision.status != "Failed":
-                        state.open = {}
-                    state.row.open_activities = 0
-                case ContinueAsNew():
-                    pass
+            if type(decision) in _OPENING:
+                open_task(state, cast("OpenTask", decision))
+            elif type(decision) is TimerCanceled:
+                state.open.pop(decision.task_id, None)
+            elif type(decision) is ExecutionCompleted:
+                if decision.status != "Failed":
+                    state.open = {}
+                state.row.open_activities = 0
     return state
 
 
