@@ -157,8 +157,8 @@ class Store(Protocol):
         First the histories of retired executions and their payloads, found by the execution. Then payloads that no
         commit came to refer to: those of an instance or an execution that does not exist, written by a host that is
         gone. To find these, each host has the payloads that are there looked through once, by keys, from where the
-        call before ended; what is looked at counts as well. A payload that is deleted counts as one row for each 4,096
-        bytes begun. Raises LaneLost if the host is not alive.
+        call before ended; one that is looked at counts as a row, one that is deleted as `swept_rows` says. Raises
+        LaneLost if the host is not alive.
         """
         ...
 
