@@ -246,7 +246,7 @@ def test_a_value_that_packs_is_packed() -> None:
 
 def test_texts_up_to_the_limit_stay_where_they_are() -> None:
     """Bytes count, not characters."""
-    settings = replace(SETTINGS, payload_bytes=1000)
+    settings = replace(SETTINGS, payload_bytes=1000, record_bytes=1000)
     for text, apart in (("a" * 998, False), ("a" * 999, True), ("é" * 499, False), ("é" * 500, True)):
         with VirtualHub(APP, settings=settings) as hub:
             request = StartRequest("takes", "it", input=msgspec.json.encode(text).decode())
@@ -323,7 +323,7 @@ def test_a_fault_at_any_commit_that_refers_to_large_values_changes_nothing(name:
 @pytest.mark.parametrize("kind", ["chain", "fan", "tree", "relay", "namesakes", "nested"])
 def test_a_fault_at_any_write_changes_nothing_where_everything_is_large(kind: str, strike: Strike) -> None:
     given = {"key": kind, "length": 3, "width": 3, "depth": 1, "lap": 1, "laps": 3}
-    settings = replace(SETTINGS, payload_bytes=20)
+    settings = replace(SETTINGS, payload_bytes=20, record_bytes=20)
     for place in range(1, 200):
         with VirtualHub(
             build_app(Ledger()), seed=place, settings=settings, strike_payloads=strike_at(place, strike)

@@ -135,7 +135,7 @@ class Schedule:
         self.doubles = rng.random() * 0.3 if plan.doubles is None else plan.doubles
         self.outside = rng.random() < 0.35 if plan.outside is None else plan.outside
         payload_bytes = rng.choice(_PAYLOAD_BYTES) if plan.payload_bytes is None else plan.payload_bytes
-        settings = replace(plan.settings, payload_bytes=payload_bytes)
+        settings = replace(plan.settings, payload_bytes=payload_bytes, record_bytes=payload_bytes)
         if self.outside:
             settings = replace(settings, poll_seconds=_POLL_SECONDS)
         self.world = World(

@@ -45,6 +45,7 @@ class Holds:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._limit = engine.settings.payload_bytes
+        self._record_limit = engine.settings.record_bytes
         self._worker = engine.runtime.worker("payloads")
         self._waiting: deque[_Hold] = deque()
         self._group: Sequence[_Hold] = ()
@@ -69,7 +70,7 @@ class Holds:
 
     def take_out(self, state: InstanceState, checkpoint: Checkpoint) -> list[Draft]:
         """The large texts of a turn that is not gathered yet, out of its checkpoint."""
-        return take_out(state, checkpoint, self._limit, self._engine.lane.make_key)
+        return take_out(state, checkpoint, self._limit, self._record_limit, self._engine.lane.make_key)
 
     def hold(self, drafts: Sequence[Draft], then: Written) -> None:
         """Call `then` once the payloads are durable or refused; never, if the lane ends before."""

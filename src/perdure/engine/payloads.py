@@ -1,8 +1,8 @@
 """Large texts, taken out of what a commit writes and put back where it is read.
 
-A record above the limit is large. It is taken out whole: the history gets a stub, a record with nothing but its time
-and the id of a payload, and the payload has the true record. An input or output above the limit leaves the row of its
-instance in the same way. So a large text is not written again with every turn, and rows and pages of histories stay
+A record above its limit is large. It is taken out whole: the history gets a stub, a record with nothing but its time
+and the id of a payload, and the payload has the true record. An input or output above a lower limit leaves the row of
+its instance in the same way. So a large text is not written again with every turn, and rows and pages of histories stay
 small.
 
 A payload is read in a later moment than what refers to it. By then its instance may have been purged or begun anew;
@@ -43,10 +43,13 @@ class Draft(Struct, frozen=True, gc=False):
 # --- taking out ------------------------------------------------------------------------------------------------------
 
 
-def take_out(state: InstanceState, checkpoint: Checkpoint, limit: int, make_id: Callable[[], int]) -> list[Draft]:
-    """Put ids in the place of what is above `limit` bytes: in the checkpoint, and in the row that `state` goes on with.
+def take_out(
+    state: InstanceState, checkpoint: Checkpoint, limit: int, record_limit: int, make_id: Callable[[], int]
+) -> list[Draft]:
+    """Put ids in the place of a record above `record_limit` bytes and of texts above `limit`, which is not the larger
+    one: in the checkpoint, and in the row that `state` goes on with.
 
-    A record has all that its turn puts into the row, so where it is not large nothing is.
+    A record has all that its turn puts into the row, so where it is not above `limit` nothing is.
     """
     record, shown, own = checkpoint.record, checkpoint.row, state.row
     if record is None or len(record) <= limit:
@@ -58,7 +61,8 @@ def take_out(state: InstanceState, checkpoint: Checkpoint, limit: int, make_id: 
         drafts.append(Draft(id, shown.key, checkpoint.execution, text))
         return id
 
-    checkpoint.record = encode_record(TurnRecord(state.last_now, payload=draft(record)))
+    if len(record) > record_limit:
+        checkpoint.record = encode_record(TurnRecord(state.last_now, payload=draft(record)))
     # The row's input is written when an execution begins and at no other time.
     if checkpoint.first == 0 and shown.input is not None and _is_large(shown.input, limit):
         shown.input_payload = own.input_payload = draft(shown.input)

@@ -16,7 +16,10 @@ class EngineSettings(Struct, frozen=True):
     """Turns that may wait for one commit; above, no turn is begun."""
     bytes_in_batch: int = 4_000_000
     payload_bytes: int = 32_768
-    """A history record, an input or an output above this size is kept apart, as a payload."""
+    """An input or an output above this size is kept apart from the row of its instance, as a payload."""
+    record_bytes: int = 262_144
+    """A history record above this size is. More than for a text, as a record is written once and a row with each turn,
+    and as the many small answers of a fan-out that one turn takes are no large value."""
     payload_bytes_waiting: int = 64_000_000
     """Large texts waiting to be written above which no turn is begun."""
     seal_seconds: float = 0.002

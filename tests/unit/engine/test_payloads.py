@@ -27,10 +27,10 @@ LARGE = '"' + "x" * 2000 + '"'
 class Taken:
     """A checkpoint, before and after its large texts were taken out."""
 
-    def __init__(self, state: InstanceState, checkpoint: Checkpoint) -> None:
+    def __init__(self, state: InstanceState, checkpoint: Checkpoint, record_limit: int = LIMIT) -> None:
         self.state, self.checkpoint = state, checkpoint
         self.record, self.row = checkpoint.record, replace(checkpoint.row)
-        self.drafts = take_out(state, checkpoint, LIMIT, count(100).__next__)
+        self.drafts = take_out(state, checkpoint, LIMIT, record_limit, count(100).__next__)
 
     @property
     def texts(self) -> dict[int, bytes | str]:
@@ -61,6 +61,13 @@ def test_a_large_input_leaves_the_row_that_is_written_and_the_one_that_is_worked
     taken = Taken(*begun(LARGE))
     for row in (taken.checkpoint.row, taken.state.row, taken.state.snapshot()):
         assert (row.input, row.input_payload) == (None, 101)
+
+
+def test_a_large_input_leaves_the_row_though_its_record_is_not_large_enough_to_leave_the_history() -> None:
+    taken = Taken(*begun(LARGE), record_limit=4 * LIMIT)
+    assert taken.checkpoint.record == taken.record
+    assert taken.texts == {100: LARGE}
+    assert (taken.checkpoint.row.input, taken.checkpoint.row.input_payload) == (None, 100)
 
 
 def test_a_record_may_be_large_though_the_input_is_not() -> None:
