@@ -245,8 +245,9 @@ class Commits:
     def _settle(self, lane: Lane, batch: Batch) -> None:
         """What follows a commit, in this order. Whatever raises in here is a fault of the lane."""
         try:
+            touched = batch.touched
             for key, row in batch.rows.items():
-                instance = batch.touched[key]
+                instance = touched[key]
                 instance.committed = row
                 if instance.reset:
                     self._engine.members.after_reset(instance)

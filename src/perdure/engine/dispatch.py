@@ -16,7 +16,7 @@ from perdure.core.events import Control, EventRaised
 from perdure.core.failures import text_of, unknown_function
 from perdure.core.state import ENDED, InstanceState
 from perdure.core.turn import Checkpoint, control, receive_late
-from perdure.engine.instances import Instance, Mail
+from perdure.engine.instances import CONTROL_TYPES, Instance, Mail
 from perdure.engine.lane import Lane
 from perdure.engine.members import Begun
 from perdure.engine.recovery import MISSING_FUNCTION
@@ -76,7 +76,7 @@ class Dispatch:
             return None
         mails = instance.take(engine.settings.mails_in_turn)
         if mails:
-            if mails[0].control:
+            if type(mails[0].event) in CONTROL_TYPES:
                 self._control(instance, mails[0])
                 return None
         elif not state.unrun or state.held:

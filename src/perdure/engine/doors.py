@@ -77,7 +77,9 @@ class Doors:
             self.answer(request, HostStopping("The host is stopping; it takes nothing new."))
             return
         self._open[request] = None
-        if self._let_in:
+        if self._let_in and not self._waiting and not self._engine.commits.narrowed:
+            self._run(request)
+        elif self._let_in:
             self._waiting.append(request)
             self.admit()
 
@@ -92,10 +94,7 @@ class Doors:
     def answer(self, request: Request, result: Any) -> None:
         self._close(request)
         reply, request.reply = request.reply, _told
-        try:
-            reply(result)
-        except Exception:  # a caller that hung up must not stop the others' answers
-            log.warning("an answer could not be handed over", exc_info=True)
+        _tell(reply, result)
 
     def answer_when_durable(self, request: Request, result: Any) -> None:
         self._asking.discard(request)
@@ -123,7 +122,7 @@ class Doors:
             self.answer(request, HostStopping("The host has stopped."))
         for replies in self._waiters.values():
             for reply in replies:
-                self.answer(Request(_nothing, reply), HostStopping("The host has stopped."))
+                _tell(reply, HostStopping("The host has stopped."))
         self._waiters.clear()
 
     def give_up(self, error: BaseException) -> None:
@@ -238,7 +237,7 @@ class Doors:
     def ended(self, row: InstanceRow) -> None:
         """It is durable that this instance has ended."""
         for reply in self._waiters.pop(row.id, ()):
-            self.answer(Request(_nothing, reply), row)
+            _tell(reply, row)
 
     # --- behind them -------------------------------------------------------------------------------------------------
 
@@ -360,8 +359,11 @@ def _gathered(instance: Instance) -> InstanceRow:
     return instance.row
 
 
-def _nothing(_: Request) -> None:
-    return None
+def _tell(reply: Reply, result: Any) -> None:
+    try:
+        reply(result)
+    except Exception:  # a caller that hung up must not stop the others' answers
+        log.warning("an answer could not be handed over", exc_info=True)
 
 
 def _told(_: object) -> None:

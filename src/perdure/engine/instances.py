@@ -37,10 +37,10 @@ class Mail(Struct, eq=False, gc=False):
 
     @property
     def control(self) -> bool:
-        return type(self.event) in _CONTROLS
+        return type(self.event) in CONTROL_TYPES
 
 
-_CONTROLS: frozenset[type] = frozenset(CONTROLS)
+CONTROL_TYPES: frozenset[type] = frozenset(CONTROLS)
 
 
 class Instance:
@@ -109,7 +109,7 @@ class Instance:
         assert state is not None
         if not mailbox:
             return []
-        if type(mailbox[0].event) in _CONTROLS:
+        if type(mailbox[0].event) in CONTROL_TYPES:
             return [mailbox.pop(0)]
         held = state.held
         if held or state.row.status == "Pending":
@@ -120,7 +120,7 @@ class Instance:
                 return []
         count = 0
         for mail in mailbox:
-            if type(mail.event) in _CONTROLS or count == limit:
+            if type(mail.event) in CONTROL_TYPES or count == limit:
                 break
             count += 1
         taken = mailbox[:count]
