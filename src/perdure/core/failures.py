@@ -29,6 +29,14 @@ def text_of(error: BaseException) -> str:
         return f"<a {type(error).__name__} whose text cannot be made>"
 
 
+def shortened(text: str, most: int = 8000) -> str:
+    """`text` for the log: of what is longer, the beginning and the end."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … {len(text) - 2 * half:,} characters … {text[-half:]}"
+
+
 def message_of(failure: Failure) -> str:
     if failure.message is not None:
         return failure.message

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from perdure.core.events import Failure, TaskCompleted, TaskFailed, TaskScheduled
-from perdure.core.failures import message_of, own_failure, text_of, unknown_function
+from perdure.core.failures import message_of, own_failure, shortened, text_of, unknown_function
 from perdure.core.protocols import Activities, Activity, ActivityResult
 from perdure.core.runtime import Runtime
 
@@ -257,6 +257,6 @@ def _log_failure(call: Call, failure: Failure) -> None:
         call.instance_id,
         scheduled.attempt,
         failure.type,
-        message_of(failure),
-        f"\n{failure.traceback}".rstrip() if failure.traceback else "",
+        shortened(message_of(failure)),
+        shortened(f"\n{failure.traceback}".rstrip()) if failure.traceback else "",
     )

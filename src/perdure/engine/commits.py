@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Union
 
 from perdure.core.errors import IdTaken, RefusedData
 from perdure.core.events import Failure
-from perdure.core.failures import message_of
+from perdure.core.failures import message_of, shortened
 from perdure.core.runtime import Cancellable
 from perdure.core.state import ENDED, InstanceRow
 from perdure.engine.lane import Batch, Lane
@@ -314,5 +314,5 @@ def _log_failure(row: InstanceRow, failure: Failure) -> None:
         "orchestration %r, instance %r, has failed: %s",
         row.name,
         row.id,
-        (failure.traceback or f"{failure.type}: {message_of(failure)}").rstrip(),
+        shortened((failure.traceback or f"{failure.type}: {message_of(failure)}").rstrip()),
     )

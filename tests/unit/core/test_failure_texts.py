@@ -7,7 +7,16 @@ import json
 import pytest
 
 from perdure.core.events import Failure
-from perdure.core.failures import clean, details, exception_text, message_of, own_failure, reason, unknown_function
+from perdure.core.failures import (
+    clean,
+    details,
+    exception_text,
+    message_of,
+    own_failure,
+    reason,
+    shortened,
+    unknown_function,
+)
 
 ACTIVITY = Failure(type="ValueError", message="no", kind="activity", function="f", traceback="Traceback …\n")
 CHILD = Failure(type="TaskFailedError", kind="orchestrator", function="child", cause=ACTIVITY)
@@ -76,3 +85,10 @@ def test_an_unknown_function_is_named_with_those_that_are_known(kind: str, known
 @pytest.mark.parametrize(("given", "cleaned"), [("plain", "plain"), ("ä\udce4", "ä\\udce4"), ("", ""), ("\0", "\0")])
 def test_lone_surrogates_become_escapes(given: str, cleaned: str) -> None:
     assert clean(given) == cleaned
+
+
+def test_what_is_too_long_for_the_log_is_told_by_its_beginning_and_its_end() -> None:
+    assert shortened("a" * 8000) == "a" * 8000
+    text = shortened("a" * 5000 + "b" * 90_000 + "c" * 5000)
+    assert text.startswith("aaa") and text.endswith("ccc") and " … 92,000 characters … " in text
+    assert len(text) < 8100

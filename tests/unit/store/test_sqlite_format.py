@@ -45,7 +45,9 @@ def test_a_file_says_its_format(old: Path) -> None:
     assert numbers(old) == (N, [N, N])
 
 
-def test_an_older_format_is_migrated_step_by_step_after_a_copy_was_made(old: Path) -> None:
+def test_an_older_format_is_migrated_step_by_step_after_a_copy_was_made(
+    old: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SqliteStore(old, "hub", format=AFTER)
     assert store.instance(1 << 40) == instance(1 << 40)
     Lane(store).commit(created=[instance(2 << 40)])
@@ -63,6 +65,7 @@ def test_an_older_format_is_migrated_step_by_step_after_a_copy_was_made(old: Pat
     assert store.instance(1 << 40) == instance(1 << 40)
     assert store.instance(2 << 40) is None
     store.close()
+    assert "as it was it is in" in caplog.text
 
 
 @pytest.mark.parametrize("saved", sorted(SAVED.glob("format_*.db")), ids=lambda path: path.stem)

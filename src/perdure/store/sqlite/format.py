@@ -7,6 +7,7 @@ number at a time, all in one transaction, and after the file was copied.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import closing
@@ -19,6 +20,8 @@ from perdure.store.sqlite.connections import CREATE, OPEN, snapshot, transaction
 from perdure.store.sqlite.driver import Connect, Connection
 from perdure.store.sqlite.host_lock import HostLock
 from perdure.store.sqlite.statements import STATEMENTS, read_sql
+
+log = logging.getLogger("perdure.store")
 
 APPLICATION_ID = 0x50657264  # "Perd"
 
@@ -56,9 +59,11 @@ def prepare(connection: Connection, connect: Connect, path: Path, lock: HostLock
     lock.acquire(since=None)
     try:
         with transaction(connection):
-            _migrate(connection, connect, path, lock.path, format)
+            copy = _migrate(connection, connect, path, lock.path, format)
     finally:
         lock.release()
+    if copy is not None:
+        log.warning("%s was brought from format %d to %d; as it was it is in %s", path, found, format.number, copy)
 
 
 def check_unchanged(connection: Connection, format: Format) -> None:
@@ -87,16 +92,19 @@ def _recognise(connection: Connection, path: Path, format: Format) -> int | None
     return number
 
 
-def _migrate(connection: Connection, connect: Connect, path: Path, mode_of: Path, format: Format) -> None:
-    """Inside a transaction, so that nobody writes between the copy and the migration."""
+def _migrate(connection: Connection, connect: Connect, path: Path, mode_of: Path, format: Format) -> Path | None:
+    """Inside a transaction, so that nobody writes between the copy and the migration. Where the copy is, if there is
+    one: another process may have been faster."""
     found = _recognise(connection, path, format)
     assert found is not None
     if found == format.number:
-        return
-    _copy(connect, path, path.with_name(f"{path.name}.format-{found}"), mode_of)
+        return None
+    copy = path.with_name(f"{path.name}.format-{found}")
+    _copy(connect, path, copy, mode_of)
     for older in range(found, format.number):
         connection.execute(format.steps[older])
     _stamp(connection, format)
+    return copy
 
 
 def _stamp(connection: Connection, format: Format) -> None:
