@@ -67,7 +67,7 @@ bench: $(STAMP) ## Measure: BENCH="hello --clients 256 --count 20000"
 bench-check: $(STAMP) ## Check every figure that must hold on this machine: BENCH_CHECK="--quick --only hello"
 	$(BIN)/python scripts/bench_check.py $(BENCH_CHECK)
 
-regression: $(STAMP) ## Compare the CPU of a small run with where this branch left the main one
+regression: $(STAMP) ## Compare the CPU of a small run with where this branch left main; on main, with the parent commit
 	$(BIN)/python scripts/regression.py
 
 demo: $(STAMP) ## Count the words of over a thousand files, with the host killed half-way

@@ -10,6 +10,7 @@ It takes ten minutes and 2 GB of disk, and needs a machine that does nothing els
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import math
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -251,7 +252,8 @@ def judge(figure: Figure, results: dict[str, list[Figures]]) -> Line:
     sign = "<=" if isinstance(mark, AtMost) else ">="
     aim = ""
     if mark.aim is not None:
-        aim = told(mark.aim) + (" reached" if number is not None and mark.met(number, mark.aim) else "")
+        reached = number is not None and mark.met(number, mark.aim)
+        aim = f"{told(mark.aim)} ({'reached' if reached else 'not reached'})"
     return Line(figure.words, told(number), f"{sign} {told(mark.bound)}", aim, "met" if met else "missed")
 
 
@@ -281,7 +283,7 @@ def told(number: float | None) -> str:
 
 
 def table(lines: Iterable[Line]) -> str:
-    rows = [Line("figure", "measured", "mark", "aim", ""), *lines]
+    rows = [Line("figure", "measured", "mark", "aim", "verdict"), *lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(Line._fields))]
     return "\n".join(
         f"{row.words:<{widths[0]}}  {row.measured:>{widths[1]}}  {row.mark:>{widths[2]}}  {row.aim:<{widths[3]}}  "
@@ -290,11 +292,26 @@ def table(lines: Iterable[Line]) -> str:
     )
 
 
+def conclusion(lines: Iterable[Line]) -> str:
+    """How many of the figures that have a mark missed it."""
+    verdicts = [line.verdict for line in lines if line.verdict]
+    return f"{verdicts.count('missed')} of {len(verdicts)} missed"
+
+
 def exit_status(lines: Iterable[Line]) -> int:
     return 1 if any(line.verdict == "missed" for line in lines) else 0
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def main() -> int:
@@ -310,7 +327,7 @@ def main() -> int:
     results: dict[str, list[Figures]] = {name: [] for name in runs_of(figures)}
     scratch = ROOT / ".perdure"
     scratch.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-check-", dir=scratch) as folder:
+    with removed_if_empty(scratch), tempfile.TemporaryDirectory(prefix="bench-check-", dir=scratch) as folder:
         # Round by round, so that a minute in which the machine is busy meets one round of a figure and not all.
         for number in range(1 if options.quick else ROUNDS):
             for name, rounds in results.items():
@@ -321,6 +338,9 @@ def main() -> int:
     lines = [judge(figure, results) for figure in figures]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}\n")
     print(table(lines))
+    print(f"\n{conclusion(lines)}")
+    if options.quick:
+        print("One round of each (--quick): a figure that misses by little may meet its mark in another.")
     return exit_status(lines)
 
 

@@ -10,6 +10,7 @@ say, there is nothing to compare with: the reason is printed and nothing fails.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -107,4 +108,5 @@ def main(root: Path = ROOT) -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sys.exit(main())

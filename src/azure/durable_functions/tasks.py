@@ -139,10 +139,14 @@ class TaskBase:
 
     def leave(self) -> None:
         """Forget what it is part of, up to the top: nobody will ask any more."""
-        parents, self._parents = self._parents, None
-        if parents is not None:
-            for parent in parents if isinstance(parents, list) else (parents,):
-                parent.leave()
+        leaving: list[TaskBase] = [self]
+        while leaving:
+            task = leaving.pop()
+            parents, task._parents = task._parents, None
+            if isinstance(parents, list):
+                leaving.extend(parents)
+            elif parents is not None:
+                leaving.append(parents)
 
     def wanted_by(self, awaited: TaskBase) -> bool:
         """Whether `awaited` still depends on this task."""

@@ -8,6 +8,9 @@ wait in the inbox, and threads.
 Its shape is learned from the engine's commits. Each orchestration has its share of the turns: the first creates the row
 of its instance, later ones write it again, the last one as ended, each with a row of history. As many orchestrations as
 the median commit has turns are under way at once, and each goes one turn further in every commit.
+
+The whole work is done up to three times, and the fastest counts: a floor is what is possible, and what disturbs a round
+only makes it slower.
 """
 
 from __future__ import annotations
@@ -33,6 +36,11 @@ from perdure.core.state import InstanceRow
 from perdure.host.app import claim_store
 from perdure.store.api import Commit, HistoryRow, Host, Store
 
+_ROUNDS = 3
+_ENOUGH_SECONDS = 10.0
+"""When rounds have taken as long, no other one begins."""
+_SHORT_SECONDS = 0.2
+
 
 class Work(Struct, frozen=True):
     """`count` runs of one orchestrator, each of which returns `output`."""
@@ -44,11 +52,17 @@ class Work(Struct, frozen=True):
 
 
 def measure_floor(served: Served, work: Work, store: BenchStore) -> Meter:
-    """Do `work`, which a host has just done on `store`, on a store beside it, which is removed.
+    """Do `work`, which a host has just done on `store`, on stores beside it, which are removed. The fastest round.
 
     `served.commits` are those of that work alone. Raises RuntimeError if an output is wrong.
     """
-    place = store.beside("floor")
+    rounds: list[Meter] = []
+    while len(rounds) < _ROUNDS and sum(meter.elapsed_seconds for meter in rounds) < _ENOUGH_SECONDS:
+        rounds.append(_measure_round(served, work, store.beside("floor")))
+    return min(rounds, key=lambda meter: meter.elapsed_seconds)
+
+
+def _measure_round(served: Served, work: Work, place: BenchStore) -> Meter:
     gc.collect()
     try:
         opened = claim_store(app_settings(place))
@@ -61,12 +75,23 @@ def measure_floor(served: Served, work: Work, store: BenchStore) -> Meter:
 
 
 def floor_figures(engine: Meter, floor: Meter, steps: int) -> Figures:
-    """`floor_ratio` is how much of the floor's speed the engine has reached: 1 is all of it."""
+    """`floor_ratio` is how much of the floor's speed the engine has reached: 1 is all of it.
+
+    `floor_warning` is there only if the two should not be compared, and says why.
+    """
     told = floor.figures(steps)
     names = ("activities_per_second", "cpu_us_per_activity", "bytes_per_step")
-    return {f"floor_{name}": told[name] for name in names} | {
-        "floor_ratio": round(floor.elapsed_seconds / engine.elapsed_seconds, 4)
-    }
+    figures: Figures = {f"floor_{name}": told[name] for name in names}
+    figures["floor_ratio"] = round(floor.elapsed_seconds / engine.elapsed_seconds, 4)
+    if engine.elapsed_seconds < _SHORT_SECONDS:
+        figures["floor_warning"] = (
+            f"what was measured took less than {_SHORT_SECONDS} s: too small to be compared, take a larger run"
+        )
+    elif floor.elapsed_seconds > engine.elapsed_seconds:
+        figures["floor_warning"] = (
+            "the work took longer without an engine: something disturbed it, or the run is too small to be compared"
+        )
+    return figures
 
 
 def run_floor(functions: Functions, work: Work, engine: CommitLog, store: Store) -> Meter:

@@ -78,7 +78,7 @@ async def _raise_events(host: Host, plan: Plan) -> Figures:
     return {
         "one_event_ms": round(one * 1000, 3),
         "all_events_seconds": round(all_events, 3),
-        "cpu_seconds": round(cpu, 3),
+        "all_events_cpu_seconds": round(cpu, 3),
     }
 
 

@@ -40,6 +40,7 @@ def bench_replay(events: int, store_url: str | None) -> Figures:
         "benchmark": "replay",
         "store": store.kind,
         "history_events": recorded,
+        "runs": _MEASURED,
         "replay_ms": round(seconds * 1000, 3),
         "replay_cpu_ms": round(cpu_seconds * 1000, 3),
         "events_per_second": round(recorded / seconds, 1),

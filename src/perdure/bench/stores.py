@@ -15,9 +15,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from perdure.core.errors import InvalidRequest
+from perdure.store.urls import sqlite_path
 
 _SQLITE = "sqlite:///"
-_SYNCS = 50
+_MEMORY = "memory://"
+_SYNCS = 200
 _RECORD = bytes(4096)
 
 
@@ -45,17 +47,24 @@ def sqlite_store(file: Path) -> BenchStore:
 
 
 def named_store(url: str) -> BenchStore:
-    """The store at `url`, a file being below the current folder, which loading an app changes."""
+    """The store at `url`, a file being below the current folder, which loading an app changes.
+
+    Raises InvalidRequest if it is none.
+    """
+    if url == _MEMORY:
+        return BenchStore(url, None)
     if url.startswith(_SQLITE):
-        return sqlite_store(Path.cwd() / url.removeprefix(_SQLITE))
-    return BenchStore(url, None)
+        return sqlite_store(sqlite_path(url, Path.cwd()))
+    # Of another URL nothing is told: there may be a password in it.
+    hint = "" if ":" in url else f" The file {url} is {_SQLITE}{url}"
+    raise InvalidRequest(f"--store takes {_MEMORY}, {_SQLITE}relative.db or {_SQLITE}/absolute.db.{hint}")
 
 
 @contextmanager
 def fresh_store(url: str | None) -> Generator[BenchStore]:
     """The store at `url`, which stays; None is an SQLite file below the current folder, removed at the end.
 
-    Raises InvalidRequest if `url` names a file that exists.
+    Raises InvalidRequest if `url` names no store, or a file that exists.
     """
     if url is None:
         folder = Path(tempfile.mkdtemp(prefix=".perdure-bench-", dir=Path.cwd()))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
 
+_PARAGRAPH = "\n\n"
 _store = click.option(
     "--store", metavar="URL", help="A store that does not exist yet.  [default: a SQLite file below here]"
 )
@@ -15,7 +20,39 @@ _floor = click.option("--no-floor", is_flag=True, help="Leave out the same work 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@click.group(short_help="Measure this machine.")
+@contextmanager
+def _exit_codes_of_signals() -> Generator[None]:
+    """Let Ctrl-C and SIGTERM end what runs within, which cleans up behind itself, and make the exit code theirs."""
+    ended_by = signal.SIGINT
+
+    def as_by_ctrl_c(number: int, frame: FrameType | None) -> None:
+        nonlocal ended_by
+        ended_by = signal.Signals(number)
+        handler = signal.getsignal(signal.SIGINT)  # an event loop that runs has put its own there
+        if not callable(handler):  # ignored: a shell starts so what is to run in the background
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, as_by_ctrl_c) if main_thread else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        from perdure.host.signals import exit_code
+
+        raise SystemExit(exit_code(ended_by)) from None
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+class _BenchGroup(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        with _exit_codes_of_signals():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_BenchGroup, short_help="Measure this machine.")
 def bench() -> None:
     """Measure what durability costs on this machine, with the host and the client that functions use."""
 
@@ -107,6 +144,9 @@ def _show(as_json: bool, run: Callable[..., dict[str, Any]], *given: Any, **name
 
     try:
         figures = run(*given, **named)
-    except (CallerError, StartProblem) as problem:
+    except StartProblem as problem:
+        click.echo(f"Error: {' '.join(str(problem).split(_PARAGRAPH))}", err=True)
+        raise SystemExit(problem.exit_code) from problem
+    except CallerError as problem:
         raise click.ClickException(str(problem)) from problem
     click.echo(json.dumps(figures) if as_json else summary(figures))

@@ -57,12 +57,19 @@ class Doors:
         self._waiting: deque[Request] = deque()
         self._asking: set[Request] = set()
         self._waiters: dict[str, list[Reply]] = {}
+        self._to_watch: dict[Reply, Request] = {}
+        """Requests to wait whose instance is still being looked for."""
         self._let_in = False
         self._stopping = False
 
     @property
     def open_count(self) -> int:
         return len(self._open)
+
+    @property
+    def waiting_count(self) -> int:
+        """Who waits for the end of an instance."""
+        return sum(map(len, self._waiters.values())) + len(self._to_watch)
 
     @property
     def asking(self) -> int:
@@ -72,7 +79,9 @@ class Doors:
     # --- coming and going --------------------------------------------------------------------------------------------
 
     def submit(self, run: Callable[[Request], object], reply: Reply) -> None:
-        request = Request(run, reply)
+        self._enter(Request(run, reply))
+
+    def _enter(self, request: Request) -> None:
         if self._stopping:
             self.answer(request, HostStopping("The host is stopping; it takes nothing new."))
             return
@@ -133,6 +142,8 @@ class Doors:
     def _close(self, request: Request) -> None:
         self._open.pop(request, None)
         self._asking.discard(request)
+        if self._to_watch:
+            self._to_watch.pop(request.reply, None)
 
     def _run(self, request: Request) -> None:
         self._asking.add(request)
@@ -222,12 +233,16 @@ class Doors:
         if known is not None and known.committed is not None and known.committed.status not in ENDED:
             self._await(instance_id, reply)
             return
-        self.submit(lambda request: self._with(request, instance_id, watch), reply)
+        request = self._to_watch[reply] = Request(lambda request: self._with(request, instance_id, watch), reply)
+        self._enter(request)
 
     def _await(self, instance_id: str, reply: Reply) -> None:
         self._waiters.setdefault(instance_id, []).append(reply)
 
     def stop_waiting(self, instance_id: str, reply: Reply) -> None:
+        request = self._to_watch.get(reply)
+        if request is not None:
+            self._close(request)
         replies = self._waiters.get(instance_id, [])
         if reply in replies:
             replies.remove(reply)

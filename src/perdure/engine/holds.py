@@ -55,7 +55,7 @@ class Holds:
         self.count = 0
         """Turns and starts that wait."""
         self.bytes = 0
-        """Of their texts."""
+        """Of their texts, those that are being written left out: one value, however large, holds nobody up."""
 
     def reset(self) -> None:
         """The lane has ended."""
@@ -92,6 +92,7 @@ class Holds:
             while self._waiting and size + self._waiting[0].size <= _GROUP_BYTES:
                 group.append(self._waiting.popleft())
                 size += group[-1].size
+        self.bytes -= sum(hold.size for hold in group)
         drafts = [draft for hold in group for draft in hold.drafts]
         store, host, epoch = self._engine.store, self._engine.lane.host.id, self._epoch
         self._worker.submit(
@@ -105,6 +106,7 @@ class Holds:
         refusal = result if isinstance(result, RefusedData) else None
         if refusal is not None and len(group) > 1:
             self._waiting.extendleft(reversed(group))
+            self.bytes += sum(hold.size for hold in group)
             self._alone = len(group)
         elif isinstance(result, BaseException) and refusal is None:
             self._engine.commits.end_lane(result)
@@ -120,7 +122,6 @@ class Holds:
         try:
             for hold in group:
                 self.count -= 1
-                self.bytes -= hold.size
                 hold.then(refusal)
                 if epoch != self._epoch:  # a request may have ended the lane
                     return

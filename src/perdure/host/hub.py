@@ -102,14 +102,19 @@ class LocalHub:
                 if row is None:
                     return None
                 execution = row.execution
+            fault: UnreadableRecord | None = None
+            records: list[TurnRecord] = []
             try:
-                return read_history(self._store, execution)
-            except UnreadableRecord:
-                # It may be that of an execution that is over, and partly swept away.
-                row = self._store.find([instance_id]).get(instance_id)
-                if row is not None and row.execution == execution:
-                    raise
-                execution = None
+                records = read_history(self._store, execution)
+            except UnreadableRecord as error:
+                fault = error
+            # If the execution is over by now, some of it, or all, may have been swept away before it was read.
+            row = self._store.find([instance_id]).get(instance_id)
+            if row is not None and row.execution == execution:
+                if fault is not None:
+                    raise fault
+                return records
+            execution = None
 
     async def wait(self, instance_id: str, timeout: float) -> InstanceRow:
         clock = asyncio.get_running_loop().time

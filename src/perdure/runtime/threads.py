@@ -25,6 +25,7 @@ from perdure.runtime.loop import LoopPool
 T = TypeVar("T")
 log = logging.getLogger("perdure.runtime")
 
+_RETRY_SECONDS = 0.1
 _SHORT_SECONDS = 0.002
 """How long short calls may wait for the thread that is at work before others are woken for them."""
 
@@ -82,13 +83,20 @@ class ThreadRuntime:
         heapq.heappush(self._later, (time.monotonic() + seconds, next(self._count), entry))
         return entry
 
+    def _later_at_home(self, seconds: float, call: Callable[..., object]) -> None:
+        """`later`, from any thread."""
+        if threading.current_thread() is self._thread:
+            self.later(seconds, call)
+        else:
+            self.post(self.later, seconds, call)
+
     def worker(self, name: str) -> Worker:
         worker = ThreadWorker(name, self.post)
         self._closers.append(worker.close)
         return worker
 
     def pool(self, name: str, size: int) -> Pool:
-        pool = ThreadPool(name, size, self.later)
+        pool = ThreadPool(name, size, self._later_at_home)
         self._closers.append(pool.close)
         return pool
 
@@ -242,9 +250,7 @@ class ThreadPool:
             return
         if len(self._asleep) == len(self._threads):
             self._wake(1)
-        if not self._looking:
-            self._looking = True
-            self._later(_SHORT_SECONDS, self._look)
+        self._look_again(_SHORT_SECONDS)
 
     def close(self) -> None:
         self._closed = True
@@ -252,11 +258,16 @@ class ThreadPool:
 
     def _look(self) -> None:
         """Get help for calls that still wait, and look again while there are any."""
+        self._looking = False
         waiting = len(self._calls)
-        self._looking = bool(waiting) and not self._closed
-        if self._looking:
+        if waiting and not self._closed:
             self._wake(waiting)
-            self._later(_SHORT_SECONDS, self._look)
+            self._look_again(_SHORT_SECONDS)
+
+    def _look_again(self, seconds: float) -> None:
+        if not self._looking:
+            self._looking = True
+            self._later(seconds, self._look)
 
     def _wake(self, count: int) -> None:
         with self._lock:
@@ -265,8 +276,14 @@ class ThreadPool:
                 count -= 1
             while count > 0 and len(self._threads) < self._size and not self._closed:
                 name = f"perdure-{self._name}-{len(self._threads)}"
-                self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the machine has no more threads to give
+                    log.exception("thread %s could not be started; it is tried again", name)
+                    self._look_again(_RETRY_SECONDS)
+                    return
+                self._threads.append(thread)
                 count -= 1
 
     def _run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,9 +39,9 @@ def test_the_median_of_the_rounds_is_judged() -> None:
 
 
 def test_an_aim_is_told_and_fails_nothing() -> None:
-    assert judged(check.AtLeast(100, aim=200), 150).aim == "200"
+    assert judged(check.AtLeast(100, aim=200), 150).aim == "200 (not reached)"
     assert judged(check.AtLeast(100, aim=200), 150).verdict == "met"
-    assert judged(check.AtLeast(100, aim=200), 200).aim == "200 reached"
+    assert judged(check.AtLeast(100, aim=200), 200).aim == "200 (reached)"
 
 
 def test_what_the_system_does_not_tell_is_missed() -> None:
@@ -76,10 +77,26 @@ def test_one_miss_makes_the_exit_status() -> None:
 def test_the_table_has_a_line_for_each_figure_in_columns() -> None:
     lines = [judged(check.AtLeast(4000, 7000), 2784.4), judged(check.AtMost(3.5), 2.741)]
     assert check.table(lines).splitlines() == [
-        "figure       measured      mark  aim",
-        "some figure     2,784  >= 4,000  7,000  missed",
-        "some figure      2.74    <= 3.5         met",
+        "figure       measured      mark  aim                  verdict",
+        "some figure     2,784  >= 4,000  7,000 (not reached)  missed",
+        "some figure      2.74    <= 3.5                       met",
     ]
+
+
+def test_the_conclusion_counts_the_figures_that_have_a_mark() -> None:
+    met, missed, told = judged(check.AtMost(1), 1), judged(check.AtMost(1), 2), judged(None, 1)
+    assert check.conclusion([met, missed, told]) == "1 of 2 missed"
+    assert check.conclusion([met, told]) == "0 of 1 missed"
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_folder_of_a_check_goes_if_nothing_else_is_in_it(tmp_path: Path, used: bool) -> None:
+    folder = tmp_path / ".perdure"
+    folder.mkdir()
+    with check.removed_if_empty(folder):
+        if used:
+            (folder / "hub.db").touch()
+    assert folder.exists() == used
 
 
 def test_every_figure_has_a_run_and_its_own_words() -> None:

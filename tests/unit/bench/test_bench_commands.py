@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fix_host import host_environment
 
+from perdure.bench.hosting import served
+from perdure.bench.parked import EVENT, bench_parked, instance_id
+from perdure.bench.stores import sqlite_store
 from perdure.bench.summary import summary
+from perdure.core.errors import InvalidRequest
+from perdure.host.app import Host
 
 METERED = {
     "benchmark",
@@ -37,7 +45,9 @@ def measured(folder: Path, *arguments: str) -> dict[str, Any]:
     done = perdure_bench(folder, *arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
-    return json.loads(done.stdout)
+    figures = json.loads(done.stdout)
+    figures.pop("floor_warning", None)  # whether such small runs have one is a matter of how fast the machine is
+    return figures
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +113,7 @@ def test_parked_tells_all_its_figures(parked: dict[str, Any]) -> None:
         "rss_mb",
         "one_event_ms",
         "all_events_seconds",
-        "cpu_seconds",
+        "all_events_cpu_seconds",
         "peak_rss_mb",
     }
     assert parked["timers"] == parked["count"] == 30
@@ -114,6 +124,7 @@ def test_replay_tells_all_its_figures(replay: dict[str, Any]) -> None:
         "benchmark",
         "store",
         "history_events",
+        "runs",
         "replay_ms",
         "replay_cpu_ms",
         "events_per_second",
@@ -188,18 +199,40 @@ def test_a_store_that_was_not_named_is_removed(name: str, folder: Path, request:
 @pytest.mark.parametrize("name", ["hello", "fanout", "chain", "parked", "replay"])
 def test_every_figure_has_its_words(name: str, request: pytest.FixtureRequest) -> None:
     figures = request.getfixturevalue(name)
-    named = {"benchmark", "store", "clients", "count", "timers", "width", "length", "latency_ms"}
-    text = summary(figures)
-    assert text.startswith(f"{name}: ")
-    latencies = len(figures.get("latency_ms", {}))
-    assert text.count("\n") == len(set(figures) - named) + latencies
+    given = {"clients", "count", "timers", "width", "length", "history_events", "runs"}
+    floor = {key for key in figures if key.startswith("floor_") and key != "floor_ratio"}
+    first, *lines = summary(figures).splitlines()
+    assert first.startswith(f"{name}: ")
+    for key in given & set(figures):
+        assert f" {figures[key]:,} " in first
+    header = 1 if floor else 0
+    latencies = figures.get("latency_ms", {})
+    assert len(lines) == header + len(
+        set(figures) - given - floor - {"benchmark", "store", "latency_ms"} | set(latencies)
+    )
 
 
 def test_without_json_a_summary_is_printed(tmp_path: Path) -> None:
     done = perdure_bench(tmp_path, "hello", "--clients", "2", "--count", "4", "--no-floor", "--store", "memory://")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("hello: 2 clients, 4 orchestrations, memory\n")
-    assert "floor" not in done.stdout
+    assert "without an engine" not in done.stdout
+
+
+def test_the_floor_has_a_column_of_its_own() -> None:
+    figures = {"activities_per_second": 1000.0, "floor_activities_per_second": 4000.0, "elapsed_seconds": 1.5}
+    shown = {"benchmark": "fanout", "store": "sqlite", **figures, "floor_warning": "too small"}
+    assert summary(shown).splitlines() == [
+        "fanout: sqlite",
+        "         Perdure  without an engine",
+        "           1,000              4,000  activities a second",
+        "           1.500                     s in all",
+        "  warning: too small",
+    ]
+
+
+def test_the_activities_of_a_commit_are_told_and_not_its_parts() -> None:
+    assert "4.00 activities a commit" in summary({"benchmark": "hello", "store": "sqlite", "commits_per_step": 0.25})
 
 
 def test_what_the_system_does_not_tell_is_said() -> None:
@@ -224,8 +257,71 @@ def test_a_store_is_filled_once_and_measured_later(tmp_path: Path) -> None:
     ready = measured(tmp_path, "parked", "--count", "5", "--timers", "3", "--filled", "--ready-only", *store)
     assert ready["ready_seconds"] > 0
     assert "one_event_ms" not in ready
+    others = perdure_bench(tmp_path, "parked", "--count", "4", "--filled", *store)
+    assert "has 5 instances that wait for an event and 3" in refusal(others)
     raised = measured(tmp_path, "parked", "--count", "5", "--timers", "3", "--filled", *store)
     assert raised["all_events_seconds"] > 0
+    again = perdure_bench(tmp_path, "parked", "--count", "5", "--timers", "3", "--filled", *store)
+    assert "has 5 instances that do not wait" in refusal(again)
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a run that was refused."""
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def test_a_store_that_was_filled_for_something_else_is_refused(tmp_path: Path) -> None:
+    store = ("--store", "sqlite:///hello.db")
+    assert perdure_bench(tmp_path, "hello", "--clients", "1", "--count", "2", "--no-floor", *store).returncode == 0
+    assert "instances that do not wait" in refusal(perdure_bench(tmp_path, "parked", "--filled", *store))
+
+
+@pytest.mark.usefixtures("process")
+def test_a_store_that_was_filled_with_gaps_is_refused(tmp_path: Path) -> None:
+    async def fill(host: Host) -> None:
+        for number in (0, 2):
+            await host.connect().start_new(EVENT, instance_id(EVENT, number))
+
+    store = sqlite_store(tmp_path / "parked.db")
+    with served(store) as serving:
+        asyncio.run(fill(serving.host))
+    with pytest.raises(InvalidRequest, match="not filled to its end"):
+        bench_parked(2, 0, store.url, fill=False)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("notes", encoding="utf-8")
+    done = perdure_bench(tmp_path, "parked", "--filled", "--store", "sqlite:///notes.db")
+    assert "not a SQLite database" in refusal(done)
+
+
+def test_a_file_that_was_named_without_its_scheme_is_told_its_url(tmp_path: Path) -> None:
+    said = refusal(perdure_bench(tmp_path, "hello", "--store", "foo.db"))
+    assert "The file foo.db is sqlite:///foo.db" in said
+    assert "PERDURE_STORE" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process that is sent a signal by another")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_and_takes_its_folder_away(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    # A test run in the background would have its children ignore Ctrl-C.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from perdure.cli import main; main(['bench', 'hello', '--count', '100000000', '--no-floor'])"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=tmp_path, env=host_environment(), stderr=subprocess.PIPE, text=True) as run:
+        while not list(tmp_path.glob(".perdure-bench-*/hub.db")):
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.send_signal(number)
+        _, said = run.communicate()
+    assert run.returncode == code
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -234,10 +330,11 @@ def test_a_store_is_filled_once_and_measured_later(tmp_path: Path) -> None:
         (["parked", "--fill-only"], 2, "need --store"),
         (["parked", "--filled"], 2, "need --store"),
         (["parked", "--filled", "--fill-only", "--store", "sqlite:///a.db"], 2, "one of them"),
-        (["parked", "--filled", "--store", "sqlite:///none.db"], 1, "was filled"),
+        (["parked", "--filled", "--store", "sqlite:///none.db"], 1, "does not exist"),
         (["parked", "--store", "memory://"], 1, "ends with its process"),
         (["replay", "--store", "memory://"], 1, "ends with its host"),
-        (["hello", "--store", "nothing://"], 1, "store URL"),
+        (["parked", "--filled", "--store", "memory://"], 1, "ends with its process"),
+        (["hello", "--store", "nothing://"], 1, "--store takes memory://"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
@@ -249,7 +346,6 @@ def test_what_cannot_be_measured_is_refused(arguments: list[str], code: int, tol
 
 def test_every_figure_is_explained(request: pytest.FixtureRequest) -> None:
     page = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
-    given = {"benchmark", "store", "clients", "count", "timers", "width", "length"}
     for name in ("hello", "fanout", "chain", "parked", "replay"):
-        for key in set(request.getfixturevalue(name)) - given:
+        for key in {*request.getfixturevalue(name), "floor_warning"}:
             assert f"`{key}`" in page, f"docs/cli.md does not explain {key}"

@@ -7,12 +7,14 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from perdure.bench import floor as floor_module
 from perdure.bench.bare import bare_functions, drive
 from perdure.bench.counting import CommitLog
-from perdure.bench.floor import Work, measure_floor, run_floor
+from perdure.bench.floor import Work, floor_figures, measure_floor, run_floor
 from perdure.bench.hosting import Caller, Served, app_settings, served
 from perdure.bench.measure import Meter
 from perdure.bench.stores import BenchStore, sqlite_store
@@ -128,3 +130,45 @@ def test_the_engine_is_not_asked_while_the_floor_is_measured(store: BenchStore) 
     assert host.commits.commits == before
     assert run.commits is not host.commits
     assert isinstance(run.commits, CommitLog)
+
+
+def took(elapsed_seconds: float) -> Meter:
+    meter = Meter(CommitLog())
+    meter.elapsed_seconds = elapsed_seconds
+    return meter
+
+
+@pytest.mark.parametrize(
+    ("rounds", "fastest", "number"),
+    [([3.0, 1.0, 2.0], 1.0, 3), ([4.0, 6.0, 1.0], 4.0, 2), ([11.0, 1.0, 1.0], 11.0, 1)],
+)
+def test_the_fastest_round_is_the_floor_and_none_begins_after_ten_seconds(
+    rounds: list[float], fastest: float, number: int, store: BenchStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = run_engine(store, CHAIN)
+    left = iter(rounds)
+    run: list[Meter] = []
+
+    def timed(*given: Any) -> Meter:
+        run.append(run_floor(*given))
+        run[-1].elapsed_seconds = next(left)
+        return run[-1]
+
+    monkeypatch.setattr(floor_module, "run_floor", timed)
+    assert measure_floor(host, CHAIN, store).elapsed_seconds == fastest
+    assert len(run) == number
+    assert {meter.commits.total().turns for meter in run} == {host.commits.total().turns}
+
+
+def test_a_floor_that_can_be_compared_has_no_warning() -> None:
+    figures = floor_figures(took(0.4), took(0.2), 10)
+    assert figures["floor_ratio"] == 0.5
+    assert "floor_warning" not in figures
+
+
+def test_a_run_that_is_too_short_has_a_warning() -> None:
+    assert "less than 0.2 s" in floor_figures(took(0.19), took(0.1), 10)["floor_warning"]
+
+
+def test_a_floor_that_was_slower_than_the_engine_has_a_warning() -> None:
+    assert "took longer without an engine" in floor_figures(took(0.5), took(0.6), 10)["floor_warning"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from load_script import load_script
+from load_script import SCRIPTS, load_script
 
 job: Any = load_script("regression")
 
@@ -151,3 +152,10 @@ def test_the_least_of_each_is_compared() -> None:
 def test_what_is_dearer_than_the_margin_fails() -> None:
     assert job.verdict([100.0], [100.0 * job.MARGIN])[0]
     assert not job.verdict([100.0], [100.0 * job.MARGIN + 1])[0]
+
+
+def test_help_is_shown_and_nothing_is_run() -> None:
+    done = subprocess.run([sys.executable, SCRIPTS / "regression.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: regression.py")
+    assert "regression:" not in done.stdout

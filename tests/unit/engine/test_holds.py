@@ -93,7 +93,7 @@ def test_one_write_is_under_way_and_what_comes_meanwhile_goes_out_together(holdi
     holding.hold("b", 3)
     holding.hold("c", 4, 5)
     assert len(holding.worker.calls) == 1
-    assert (holding.engine.holds.count, holding.engine.holds.bytes) == (3, 50)
+    assert (holding.engine.holds.count, holding.engine.holds.bytes) == (3, 30)
     holding.write()
     assert holding.told == [("a", None)]
     holding.write()

@@ -103,3 +103,22 @@ def test_a_call_that_raises_costs_no_thread(pool: Pool, caplog: pytest.LogCaptur
     pool.submit([last.set])
     assert last.wait(PATIENCE)
     assert "internal error in a pool call" in caplog.text
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = threading.Event()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(10):
+            pool.submit([lambda: None])
+        pool.submit([done.set])
+        pool.look()
+    assert "could not be started" in caplog.text and not done.is_set()
+    pool.look()
+    assert done.wait(PATIENCE)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -125,16 +128,37 @@ def test_a_store_that_is_served_is_not_migrated(old: Path) -> None:
 
 
 def test_a_store_that_another_process_migrates_first_is_left_to_it(old: Path) -> None:
-    class Overtaken(HostLock):
-        def acquire(self, since: int | None) -> None:
-            SqliteStore(old, "hub", format=NEXT).close()
-            super().acquire(since)
+    class Overtaken:
+        """Another process is faster once it is seen that the file is old."""
 
-    connection = connect(str(old), apsw.SQLITE_OPEN_READWRITE)
-    prepare(connection, connect, old, Overtaken(old.with_name("hub.db.lock")), NEXT)
+        def __init__(self, connection: Any) -> None:
+            self._connection = connection
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if statement == "BEGIN IMMEDIATE":
+                SqliteStore(old, "hub", format=NEXT).close()
+            return self._connection.execute(statement, *values)
+
+    connection: Any = Overtaken(connect(str(old), apsw.SQLITE_OPEN_READWRITE))
+    prepare(connection, connect, old, HostLock(old.with_name("hub.db.lock")), NEXT)
     connection.close()
     assert numbers(old) == (N + 1, [N + 1])
     assert not old.with_name(f"hub.db.format-{N + 1}").exists()
+
+
+def test_all_who_open_an_old_store_at_once_find_it_migrated(old: Path) -> None:
+    together = threading.Barrier(4)
+
+    def open_it(_: int) -> None:
+        together.wait()
+        SqliteStore(old, "hub", format=NEXT).close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(open_it, range(4)))
+    assert numbers(old) == (N + 1, [N + 1])
 
 
 def test_a_client_that_knows_the_old_format_writes_nothing_after_a_migration(old: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from msgspec import Struct
@@ -56,14 +56,13 @@ def prepare(connection: Connection, connect: Connect, path: Path, lock: HostLock
                 connection.execute(format.schema)
                 _stamp(connection, format)
         return
-    lock.acquire(since=None)
-    try:
-        with transaction(connection):
-            copy = _migrate(connection, connect, path, lock.path, format)
-    finally:
-        lock.release()
-    if copy is not None:
-        log.warning("%s was brought from format %d to %d; as it was it is in %s", path, found, format.number, copy)
+    with ExitStack() as leave, transaction(connection):  # it waits for another process that migrates the file
+        if _recognise(connection, path, format) == format.number:
+            return
+        lock.acquire(since=None)
+        leave.callback(lock.release)  # once the transaction is over
+        copy = _migrate(connection, connect, path, lock.path, format)
+    log.warning("%s was brought from format %d to %d; as it was it is in %s", path, found, format.number, copy)
 
 
 def check_unchanged(connection: Connection, format: Format) -> None:
@@ -92,13 +91,10 @@ def _recognise(connection: Connection, path: Path, format: Format) -> int | None
     return number
 
 
-def _migrate(connection: Connection, connect: Connect, path: Path, mode_of: Path, format: Format) -> Path | None:
-    """Inside a transaction, so that nobody writes between the copy and the migration. Where the copy is, if there is
-    one: another process may have been faster."""
+def _migrate(connection: Connection, connect: Connect, path: Path, mode_of: Path, format: Format) -> Path:
+    """Where the copy is. Inside a transaction, so that nobody writes between the copy and the migration."""
     found = _recognise(connection, path, format)
     assert found is not None
-    if found == format.number:
-        return None
     copy = path.with_name(f"{path.name}.format-{found}")
     _copy(connect, path, copy, mode_of)
     for older in range(found, format.number):
